@@ -1,0 +1,2 @@
+//! Palabre.
+fn main() {}
