@@ -1,1 +1,3 @@
-//! Palabre.
+//! Rooms and participants, LiveKit signalling, media workers and the mixer thread.
+
+pub mod settings;
