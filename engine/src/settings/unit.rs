@@ -80,7 +80,7 @@ impl fmt::Display for Span {
         let milliseconds = self.0.as_millis() as u64;
         let (unit, scale) = SPAN_UNITS
             .iter()
-            .find(|(_, scale)| milliseconds >= *scale && milliseconds % scale == 0)
+            .find(|(_, scale)| milliseconds >= *scale && milliseconds.is_multiple_of(*scale))
             .unwrap_or(&("ms", 1));
         write!(f, "{} {unit}", milliseconds / scale)
     }
@@ -176,7 +176,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Result<u64, BadUnit> {
 fn write_scaled(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> fmt::Result {
     let (unit, scale) = units
         .iter()
-        .find(|(_, scale)| value >= *scale && value % scale == 0)
+        .find(|(_, scale)| value >= *scale && value.is_multiple_of(*scale))
         .or(units.last())
         .expect("every table of units has a base unit");
     write!(f, "{} {unit}", value / scale)
