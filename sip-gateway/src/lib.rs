@@ -1,1 +1,3 @@
-//! Palabre.
+//! Telephones. `sip` is the protocol core, without sockets or clock; the rest joins it to the engine's legs.
+
+pub mod sip;
