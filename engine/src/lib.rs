@@ -2,4 +2,5 @@
 
 pub mod directory;
 pub mod door;
+pub mod legs;
 pub mod settings;
