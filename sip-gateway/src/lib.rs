@@ -1,3 +1,4 @@
 //! Telephones. `sip` is the protocol core, without sockets or clock; the rest joins it to the engine's legs.
 
+pub mod prompts;
 pub mod sip;
