@@ -1,0 +1,404 @@
+//! The handle the HTTP plane and the SIP gateway hold: questions go in, answers come out.
+//!
+//! Nothing is decided here: every question is a message to the shard that owns the room.
+
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use palabre_media::ids::LegId;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::config::EngineConfig;
+use crate::directory::Directory;
+use crate::error::{JoinError, RoomError, StartError};
+use crate::grants::Grants;
+use crate::leg::{Leg, LegIdentity};
+use crate::legs::{LegError, LegEvent, LegParameters, Mixers};
+use crate::metrics::{Counts, MetricsSnapshot};
+use crate::proto;
+use crate::shard::{Ask, ConnectionId, Input};
+
+/// Messages waiting to be written to one client. A client that does not read this many is
+/// dropped: more rides out slower networks, fewer bounds memory (a message is ~1 KiB).
+const RESPONSE_QUEUE: usize = 1024;
+
+/// Requests of one client waiting for the shard; beyond it the socket is not read.
+const REQUEST_QUEUE: usize = 64;
+
+/// A cheap handle on the running engine.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shards: Vec<std::sync::mpsc::Sender<Input>>,
+    counts: Arc<Counts>,
+    directory: Arc<dyn Directory>,
+    mixers: Mixers,
+    next_connection: AtomicU64,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+/// A client asks to join: LiveKit's `/rtc` query with the token's grants.
+#[derive(Clone, Debug, Default)]
+pub struct JoinRequest {
+    /// LiveKit room name; normally the grants' own.
+    pub room: String,
+    /// Verified grants.
+    pub grants: Grants,
+    /// SDK, version, protocol, device, as the client told; mirrored where others need it.
+    pub client: proto::ClientInfo,
+    /// Subscribe to every track without being asked.
+    pub auto_subscribe: bool,
+    /// The client will tell the size it shows (`track_setting`).
+    pub adaptive_stream: bool,
+    /// Own attributes given in the query.
+    pub attributes: HashMap<String, String>,
+    /// `reconnect=1` with `sid`: the participant to resume.
+    pub reconnect: Option<String>,
+    /// Why, as told.
+    pub reconnect_reason: i32,
+}
+
+/// One open signal connection.
+#[derive(Debug)]
+pub struct SignalConnection {
+    /// What the client says goes here; dropping it means the socket is gone.
+    pub requests: SignalSender,
+    /// What to tell the client; the end of it means close the socket.
+    pub responses: mpsc::Receiver<SignalOutput>,
+}
+
+/// One message for the client.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)] // one value per message, moved once
+pub enum SignalOutput {
+    /// Send this.
+    Response(proto::SignalResponse),
+    /// Mint a token for these grants and send it as `refresh_token`.
+    RefreshToken(Grants),
+    /// Close the socket (code 1000).
+    Close,
+}
+
+/// The way in of one signal connection.
+#[derive(Debug)]
+pub struct SignalSender {
+    connection: ConnectionId,
+    shard: std::sync::mpsc::Sender<Input>,
+    permits: Arc<Semaphore>,
+}
+
+/// The engine has closed this connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the signal connection is closed")]
+pub struct SignalClosed;
+
+impl SignalSender {
+    /// Hands one request over; waits while 64 are unprocessed.
+    ///
+    /// # Errors
+    /// [`SignalClosed`] once the engine has stopped.
+    pub async fn send(&self, request: proto::SignalRequest) -> Result<(), SignalClosed> {
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .map_err(|_| SignalClosed)?;
+        self.shard
+            .send(Input::Signal {
+                connection: self.connection,
+                request: Box::new(request),
+                permit: Some(permit),
+            })
+            .map_err(|_| SignalClosed)
+    }
+}
+
+impl Drop for SignalSender {
+    fn drop(&mut self) {
+        // A stopped shard has no connections left to forget.
+        let _ = self.shard.send(Input::SignalClosed(self.connection));
+    }
+}
+
+impl Engine {
+    /// Opens the media port and starts workers, mixer and shards.
+    ///
+    /// # Errors
+    /// [`StartError`] when a port, a thread or the certificate cannot be had.
+    pub fn start(config: EngineConfig, directory: Arc<dyn Directory>) -> Result<Self, StartError> {
+        let counts = Arc::new(Counts::default());
+        let (mixers, _commands) = Mixers::new(config.max_legs as usize);
+        let shards = crate::shard::start(&config, &counts)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                shards,
+                counts,
+                directory,
+                mixers,
+                next_connection: AtomicU64::new(1),
+            }),
+        })
+    }
+
+    /// The keeper of rooms and codes given at the start.
+    #[must_use]
+    pub fn directory(&self) -> &Arc<dyn Directory> {
+        &self.inner.directory
+    }
+
+    /// Lets a client in, or resumes it.
+    ///
+    /// # Errors
+    /// [`JoinError`] before anything was sent, so that HTTP can still refuse the upgrade.
+    pub async fn join(&self, request: JoinRequest) -> Result<SignalConnection, JoinError> {
+        let connection = ConnectionId(self.inner.next_connection.fetch_add(1, Ordering::Relaxed));
+        let shard = self.shard_of(&request.room).clone();
+        let (responses, receiver) = mpsc::channel(RESPONSE_QUEUE);
+        let (reply, answer) = oneshot::channel();
+        // Made before the wait: a cancelled join drops it, which the shard is told.
+        let requests = SignalSender {
+            connection,
+            shard: shard.clone(),
+            permits: Arc::new(Semaphore::new(REQUEST_QUEUE)),
+        };
+        shard
+            .send(Input::Join {
+                connection,
+                request: Box::new(request),
+                responses,
+                reply,
+            })
+            .map_err(|_| JoinError::Stopping)?;
+        answer.await.map_err(|_| JoinError::Stopping)??;
+        Ok(SignalConnection {
+            requests,
+            responses: receiver,
+        })
+    }
+
+    /// Makes a room, or returns the one open under this name.
+    ///
+    /// # Errors
+    /// [`RoomError`]
+    pub async fn create_room(
+        &self,
+        request: proto::CreateRoomRequest,
+    ) -> Result<proto::Room, RoomError> {
+        let name = request.name.clone();
+        self.ask(&name, |reply| Ask::CreateRoom(Box::new(request), reply))
+            .await
+    }
+
+    /// The open rooms of these names; all when `names` is empty.
+    ///
+    /// # Errors
+    /// [`RoomError::Stopping`]
+    pub async fn list_rooms(&self, names: &[String]) -> Result<Vec<proto::Room>, RoomError> {
+        let mut rooms = Vec::new();
+        for shard in &self.inner.shards {
+            let (reply, answer) = oneshot::channel();
+            shard
+                .send(Input::Ask(Ask::ListRooms(names.to_vec(), reply)))
+                .map_err(|_| RoomError::Stopping)?;
+            rooms.extend(answer.await.map_err(|_| RoomError::Stopping)?);
+        }
+        Ok(rooms)
+    }
+
+    /// Closes a room; everybody is told to leave with reason ROOM_DELETED.
+    ///
+    /// # Errors
+    /// [`RoomError`]
+    pub async fn delete_room(&self, name: &str) -> Result<(), RoomError> {
+        self.ask(name, |reply| Ask::DeleteRoom(name.to_owned(), reply))
+            .await
+    }
+
+    /// Everybody in the room, hidden participants included.
+    ///
+    /// # Errors
+    /// [`RoomError`]
+    pub async fn list_participants(
+        &self,
+        room: &str,
+    ) -> Result<Vec<proto::ParticipantInfo>, RoomError> {
+        self.ask(room, |reply| Ask::ListParticipants(room.to_owned(), reply))
+            .await
+    }
+
+    /// One participant.
+    ///
+    /// # Errors
+    /// [`RoomError`]
+    pub async fn participant(
+        &self,
+        room: &str,
+        identity: &str,
+    ) -> Result<proto::ParticipantInfo, RoomError> {
+        self.ask(room, |reply| Ask::Participant {
+            room: room.to_owned(),
+            identity: identity.to_owned(),
+            reply,
+        })
+        .await
+    }
+
+    /// Sends a participant out, with reason PARTICIPANT_REMOVED.
+    ///
+    /// # Errors
+    /// [`RoomError`]
+    pub async fn remove_participant(&self, room: &str, identity: &str) -> Result<(), RoomError> {
+        self.ask(room, |reply| Ask::RemoveParticipant {
+            room: room.to_owned(),
+            identity: identity.to_owned(),
+            reply,
+        })
+        .await
+    }
+
+    /// Mutes a track for everybody. Unmuting from afar is refused.
+    ///
+    /// # Errors
+    /// [`RoomError`]
+    pub async fn mute_published_track(
+        &self,
+        room: &str,
+        identity: &str,
+        track_sid: &str,
+        muted: bool,
+    ) -> Result<proto::TrackInfo, RoomError> {
+        self.ask(room, |reply| Ask::MuteTrack {
+            room: room.to_owned(),
+            identity: identity.to_owned(),
+            track: track_sid.to_owned(),
+            muted,
+            reply,
+        })
+        .await
+    }
+
+    /// Changes a participant's name, metadata, attributes or rights.
+    ///
+    /// # Errors
+    /// [`RoomError`]
+    pub async fn update_participant(
+        &self,
+        request: proto::UpdateParticipantRequest,
+    ) -> Result<proto::ParticipantInfo, RoomError> {
+        let room = request.room.clone();
+        self.ask(&room, |reply| {
+            Ask::UpdateParticipant(Box::new(request), reply)
+        })
+        .await
+    }
+
+    /// Replaces the room's metadata.
+    ///
+    /// # Errors
+    /// [`RoomError`]
+    pub async fn update_room_metadata(
+        &self,
+        room: &str,
+        metadata: &str,
+    ) -> Result<proto::Room, RoomError> {
+        self.ask(room, |reply| Ask::UpdateRoomMetadata {
+            room: room.to_owned(),
+            metadata: metadata.to_owned(),
+            reply,
+        })
+        .await
+    }
+
+    /// Sends a data packet from the server to participants of the room.
+    ///
+    /// # Errors
+    /// [`RoomError`]
+    pub async fn send_data(&self, request: proto::SendDataRequest) -> Result<(), RoomError> {
+        let room = request.room.clone();
+        self.ask(&room, |reply| Ask::SendData(Box::new(request), reply))
+            .await
+    }
+
+    /// Opens a telephone leg on a bound RTP socket; it is in no room yet.
+    ///
+    /// # Errors
+    /// [`LegError`]
+    pub async fn open_leg(
+        &self,
+        parameters: LegParameters,
+    ) -> Result<(Leg, mpsc::Receiver<LegEvent>), LegError> {
+        let (line, events) = self.inner.mixers.open_leg(parameters)?;
+        Ok((Leg::new(line, self.clone()), events))
+    }
+
+    /// Counters and gauges now.
+    #[must_use]
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.inner.counts.read()
+    }
+
+    /// Tells everybody to leave with reason SERVER_SHUTDOWN and stops the threads.
+    pub async fn shutdown(&self) {
+        for shard in &self.inner.shards {
+            let (reply, done) = oneshot::channel();
+            if shard.send(Input::Shutdown(reply)).is_ok() {
+                // An error means the shard had already stopped.
+                let _ = done.await;
+            }
+        }
+    }
+
+    pub(crate) async fn join_leg(
+        &self,
+        leg: LegId,
+        room: &str,
+        identity: LegIdentity,
+    ) -> Result<(), JoinError> {
+        let (reply, answer) = oneshot::channel();
+        self.shard_of(room)
+            .send(Input::JoinLeg {
+                leg,
+                room: room.to_owned(),
+                identity,
+                reply,
+            })
+            .map_err(|_| JoinError::Stopping)?;
+        answer.await.map_err(|_| JoinError::Stopping)?
+    }
+
+    pub(crate) fn close_leg(&self, leg: LegId) {
+        for shard in &self.inner.shards {
+            // A stopped shard has no legs left to forget.
+            let _ = shard.send(Input::LegClosed(leg));
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        room: &str,
+        ask: impl FnOnce(oneshot::Sender<Result<T, RoomError>>) -> Ask,
+    ) -> Result<T, RoomError> {
+        let (reply, answer) = oneshot::channel();
+        self.shard_of(room)
+            .send(Input::Ask(ask(reply)))
+            .map_err(|_| RoomError::Stopping)?;
+        answer.await.map_err(|_| RoomError::Stopping)?
+    }
+
+    fn shard_of(&self, room: &str) -> &std::sync::mpsc::Sender<Input> {
+        let mut hasher = DefaultHasher::new();
+        room.hash(&mut hasher);
+        let index = hasher.finish() % self.inner.shards.len() as u64;
+        &self.inner.shards[index as usize]
+    }
+}
