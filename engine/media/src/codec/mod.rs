@@ -2,6 +2,11 @@
 //!
 //! Owns bits inside an RTP payload. It never sees a header, a clock or a room.
 
+pub mod av1;
+pub mod h264;
+pub mod vp8;
+pub mod vp9;
+
 /// Audio codec of a telephone leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LegCodec {
