@@ -1,2 +1,5 @@
-//! Palabre.
+//! The program `palabre`: joins the parts, and nothing else.
+
+mod config;
+
 fn main() {}
