@@ -1,1 +1,9 @@
-//! Palabre.
+//! What Palabre's cross-part tests stand on: foreign peers driven as child processes, the
+//! program itself, and ears.
+//!
+//! A test whose peer is absent prints `skipped: ... not found`; `tests/run` installs every
+//! peer and fails when anything was skipped.
+
+pub mod peer;
+pub mod program;
+pub mod sound;

@@ -1,0 +1,297 @@
+//! A foreign peer in a process of its own, spoken to in JSON lines (see `tests/peers/`).
+
+use crate::sound::Recording;
+use base64::Engine as _;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// How long a peer may take for one command: these machines are slow and shared.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A browser, an SDK or a telephone that nobody here wrote.
+pub struct Peer {
+    name: String,
+    child: Child,
+    stdin: ChildStdin,
+    lines: Receiver<String>,
+    count: u64,
+}
+
+/// Folder of the peers' scripts.
+#[must_use]
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
+}
+
+/// Why a peer cannot be run here.
+///
+/// Prints `skipped: ... not found`, which `tests/run` counts and refuses.
+fn absent(what: &str) -> Option<Peer> {
+    println!("skipped: {what} not found");
+    None
+}
+
+fn python() -> Option<PathBuf> {
+    let configured = std::env::var_os("PALABRE_TEST_PYTHON").map(PathBuf::from);
+    configured
+        .into_iter()
+        .chain([folder().join(".venv/bin/python")])
+        .find(|p| p.exists())
+}
+
+fn installed(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()))
+}
+
+impl Peer {
+    /// Headless Chromium whose microphone plays `tone`; `None` when something is missing.
+    #[must_use]
+    pub fn chromium(name: &str, tone: Option<&Path>) -> Option<Self> {
+        if !installed("node") {
+            return absent("node");
+        }
+        if !installed("chromium") && std::env::var_os("CHROMIUM").is_none() {
+            return absent("chromium");
+        }
+        if !folder().join("node_modules/livekit-client").exists() {
+            return absent("livekit-client (npm ci in tests/peers)");
+        }
+        let mut command = Command::new("node");
+        command.arg(folder().join("browser.mjs"));
+        if let Some(tone) = tone {
+            command.arg(tone);
+        }
+        Some(Self::spawn(name, command))
+    }
+
+    /// The PyPI `livekit` client.
+    #[must_use]
+    pub fn sdk(name: &str) -> Option<Self> {
+        let Some(python) = python() else {
+            return absent("python environment with livekit (tests/peers/.venv)");
+        };
+        let mut command = Command::new(python);
+        command.arg(folder().join("sdk.py"));
+        Some(Self::spawn(name, command))
+    }
+
+    /// A baresip telephone offering `codecs` (comma separated) that plays a sine of `hertz`.
+    #[must_use]
+    pub fn phone(name: &str, codecs: &str, hertz: u32, address: &str) -> Option<Self> {
+        if !installed("baresip") {
+            return absent("baresip");
+        }
+        let Some(python) = python() else {
+            return absent("python environment (tests/peers/.venv)");
+        };
+        let mut command = Command::new(python);
+        command
+            .arg(folder().join("phone.py"))
+            .arg(codecs)
+            .arg(hertz.to_string())
+            .arg(address);
+        Some(Self::spawn(name, command))
+    }
+
+    fn spawn(name: &str, mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{name} does not start: {e}"));
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stdin = child.stdin.take().expect("stdin is piped");
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut peer = Self {
+            name: name.to_owned(),
+            child,
+            stdin,
+            lines,
+            count: 0,
+        };
+        peer.answer_where(|a| a.get("ready").is_some());
+        peer
+    }
+
+    fn answer_where(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    if let Ok(answer) = serde_json::from_str::<Value>(&line)
+                        && wanted(&answer)
+                    {
+                        return answer;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("{} gave no answer within {PATIENCE:?}", self.name)
+                }
+                Err(RecvTimeoutError::Disconnected) => panic!("{} ended unexpectedly", self.name),
+            }
+        }
+    }
+
+    /// Sends a command and gives back its result, or the peer's own error text.
+    ///
+    /// # Errors
+    /// What the peer said went wrong.
+    pub fn attempt(&mut self, mut command: Value) -> Result<Value, String> {
+        self.count += 1;
+        let id = self.count;
+        command["id"] = json!(id);
+        writeln!(self.stdin, "{command}").map_err(|e| format!("{} is gone: {e}", self.name))?;
+        let answer = self.answer_where(|a| a["id"] == json!(id));
+        match answer.get("error") {
+            Some(error) => Err(error.as_str().unwrap_or_default().to_owned()),
+            None => Ok(answer["ok"].clone()),
+        }
+    }
+
+    /// Sends a command that must succeed.
+    ///
+    /// # Panics
+    /// With the peer's error when it does not.
+    pub fn call(&mut self, command: Value) -> Value {
+        let shown = command["do"].as_str().unwrap_or_default().to_owned();
+        match self.attempt(command) {
+            Ok(result) => result,
+            Err(error) => panic!("{}: {shown}: {error}", self.name),
+        }
+    }
+
+    /// Asks again until the answer satisfies `wanted`: peers report, they do not notify.
+    ///
+    /// # Panics
+    /// When it does not within `seconds`.
+    pub fn until(
+        &mut self,
+        what: &str,
+        seconds: u64,
+        command: &Value,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        loop {
+            let answer = self.call(command.clone());
+            if wanted(&answer) {
+                return answer;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{}: {what}: not within {seconds} s; last answer {answer:.2000}",
+                self.name
+            );
+            std::thread::park_timeout(Duration::from_millis(150));
+        }
+    }
+
+    /// Waits for an event of `kind` that satisfies `wanted`.
+    ///
+    /// # Panics
+    /// When none comes within `seconds`.
+    pub fn event(&mut self, kind: &str, seconds: u64, wanted: impl Fn(&Value) -> bool) {
+        let matches = |event: &Value| event["kind"] == json!(kind) && wanted(event);
+        self.until(
+            &format!("event {kind}"),
+            seconds,
+            &json!({"do": "events"}),
+            |events| events.as_array().is_some_and(|all| all.iter().any(matches)),
+        );
+    }
+
+    /// What this browser or SDK hears from each participant during `milliseconds`.
+    pub fn hear(&mut self, milliseconds: u64) -> BTreeMap<String, Recording> {
+        let heard = self.call(json!({"do": "hear", "milliseconds": milliseconds}));
+        let Some(heard) = heard.as_object() else {
+            return BTreeMap::new();
+        };
+        heard
+            .iter()
+            .map(|(who, pcm)| (who.clone(), Recording::from_bytes(48_000, &decode(pcm))))
+            .collect()
+    }
+
+    /// What this telephone hears during `milliseconds`.
+    pub fn hear_line(&mut self, milliseconds: u64) -> Recording {
+        recording(&self.call(json!({"do": "hear", "milliseconds": milliseconds})))
+    }
+
+    /// All that this telephone has heard since it dialled.
+    pub fn heard_all(&mut self) -> Recording {
+        recording(&self.call(json!({"do": "heard_all"})))
+    }
+}
+
+fn recording(answer: &Value) -> Recording {
+    let rate = answer["rate"]
+        .as_u64()
+        .and_then(|r| u32::try_from(r).ok())
+        .unwrap_or(8_000);
+    Recording::from_bytes(rate, &decode(&answer["pcm"]))
+}
+
+fn decode(pcm: &Value) -> Vec<u8> {
+    base64::engine::general_purpose::STANDARD
+        .decode(pcm.as_str().unwrap_or_default())
+        .expect("peers send base64")
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = writeln!(self.stdin, "{{\"do\":\"quit\"}}");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < deadline {
+            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Writes a sine of `hertz` at -12 dBFS, a whole number of periods a second, as 48 kHz WAV.
+///
+/// # Panics
+/// When the file cannot be written.
+pub fn write_tone(path: &Path, hertz: u32) {
+    const RATE: u32 = 48_000;
+    let samples: Vec<u8> = (0..RATE)
+        .flat_map(|n| {
+            let phase = std::f64::consts::TAU * f64::from(hertz) * f64::from(n) / f64::from(RATE);
+            ((phase.sin() * 8_231.0).round() as i16).to_le_bytes()
+        })
+        .collect();
+    let length = u32::try_from(samples.len()).expect("one second of sound");
+    let mut out = Vec::with_capacity(44 + samples.len());
+    out.extend_from_slice(b"RIFF");
+    out.extend_from_slice(&(36 + length).to_le_bytes());
+    out.extend_from_slice(b"WAVEfmt ");
+    out.extend_from_slice(&16u32.to_le_bytes());
+    out.extend_from_slice(&1u16.to_le_bytes());
+    out.extend_from_slice(&1u16.to_le_bytes());
+    out.extend_from_slice(&RATE.to_le_bytes());
+    out.extend_from_slice(&(RATE * 2).to_le_bytes());
+    out.extend_from_slice(&2u16.to_le_bytes());
+    out.extend_from_slice(&16u16.to_le_bytes());
+    out.extend_from_slice(b"data");
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&samples);
+    std::fs::write(path, out).expect("a tone file can be written");
+}
