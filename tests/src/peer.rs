@@ -31,6 +31,7 @@ pub fn folder() -> PathBuf {
 /// Why a peer cannot be run here.
 ///
 /// Prints `skipped: ... not found`, which `tests/run` counts and refuses.
+#[allow(clippy::print_stdout)]
 fn absent(what: &str) -> Option<Peer> {
     println!("skipped: {what} not found");
     None
