@@ -4,7 +4,7 @@
 //! There is no socket, clock, thread, lock, async or ambient randomness in this
 //! crate, so a test runs minutes of a lossy call in milliseconds and the same seed
 //! gives the same call twice.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod codec;
 pub mod ids;

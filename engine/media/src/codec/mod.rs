@@ -3,7 +3,12 @@
 //! Owns bits inside an RTP payload. It never sees a header, a clock or a room.
 
 pub mod av1;
+pub mod dtmf;
+pub mod g711;
+pub mod g722;
 pub mod h264;
+pub mod opus;
+mod opus_state;
 pub mod vp8;
 pub mod vp9;
 
