@@ -11,6 +11,8 @@ pub mod ids;
 pub mod jitter;
 pub mod jsep;
 pub mod mixer;
+#[cfg(test)]
+pub(crate) mod mutate;
 pub mod rtp;
 pub mod sfu;
 pub mod srtp;
