@@ -1,0 +1,99 @@
+// The box's HTTP API as the pages use it. Errors are RFC 9457 problems with a stable `code`.
+
+export interface Box {
+  claimed: boolean;
+  version: string;
+  phone: string | null;
+  sip: string | null;
+}
+
+export interface RoomRecord {
+  id: string;
+  name: string;
+  code: string;
+  slug: string;
+  participants: number;
+  created_at: string;
+}
+
+export interface Ticket {
+  url: string;
+  token: string;
+  identity: string;
+  room: { name: string; code: string; slug: string; phone: string | null; sip: string | null };
+}
+
+/** What opens a room: its nine digits, or the slug of its link. */
+export type Door = { code: string } | { slug: string };
+
+export class Problem extends Error {
+  constructor(
+    readonly code: string,
+    readonly status: number,
+    detail: string,
+    /** Seconds before trying again makes sense. */
+    readonly wait: number | null,
+  ) {
+    super(detail);
+  }
+}
+
+async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+  let response: Response;
+  try {
+    response = await fetch(`/api/v1${path}`, {
+      method,
+      headers: body === undefined ? {} : { 'content-type': 'application/json' },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      credentials: 'same-origin',
+    });
+  } catch {
+    throw new Problem('unreachable', 0, '', null);
+  }
+  if (response.status === 204) return undefined as T;
+  const text = await response.text();
+  let answer: unknown = null;
+  try {
+    answer = text ? JSON.parse(text) : null;
+  } catch {
+    answer = null;
+  }
+  if (!response.ok) {
+    const problem = (answer ?? {}) as { code?: string; detail?: string };
+    const wait = Number(response.headers.get('retry-after'));
+    throw new Problem(problem.code ?? 'unknown', response.status, problem.detail ?? '', wait > 0 ? wait : null);
+  }
+  return answer as T;
+}
+
+export const api = {
+  box: () => call<Box>('GET', '/box'),
+  claim: (code: string, password: string) => call<void>('POST', '/claim', { code, password }),
+  signIn: (password: string) => call<void>('POST', '/session', { password }),
+  signOut: () => call<void>('DELETE', '/session'),
+  /** Whether this browser holds an administrator's session. */
+  signedIn: async (): Promise<boolean> => {
+    try {
+      await call<unknown>('GET', '/session');
+      return true;
+    } catch (error) {
+      if (error instanceof Problem && (error.status === 401 || error.status === 404)) return false;
+      throw error;
+    }
+  },
+  rooms: async () => (await call<{ rooms: RoomRecord[] }>('GET', '/rooms')).rooms,
+  createRoom: (name: string) => call<RoomRecord>('POST', '/rooms', { name }),
+  deleteRoom: (id: string) => call<void>('DELETE', `/rooms/${encodeURIComponent(id)}`),
+  changeCode: (id: string) => call<RoomRecord>('POST', `/rooms/${encodeURIComponent(id)}/code`, {}),
+  join: (door: Door, name: string) => call<Ticket>('POST', '/join', { ...door, name }),
+};
+
+/** Keeps digits only, at most nine: people paste codes with spaces, dots and dashes. */
+export function digits(text: string): string {
+  return text.replace(/\D/g, '').slice(0, 9);
+}
+
+/** Nine digits as people read them: `123 456 789`. */
+export function spaced(code: string): string {
+  return digits(code).replace(/(\d{3})(?=\d)/g, '$1 ').trim();
+}

@@ -1,0 +1,10 @@
+import type { TFunction } from 'i18next';
+import { Problem } from '../api';
+
+/** A refusal in the reader's language; the box's own sentence when we have none for its code. */
+export function sentence(t: TFunction, error: unknown): string {
+  if (!(error instanceof Problem)) return t('problem.unknown');
+  const key = `problem.${error.code}`;
+  const own = t(key, { count: Math.ceil(error.wait ?? 1), defaultValue: '' });
+  return own || error.message || t('problem.unknown');
+}

@@ -1,0 +1,167 @@
+import { ConnectionState, DisconnectReason, type Room as LiveKitRoom, type RemoteParticipant, RoomEvent } from 'livekit-client';
+import { useEffect, useLayoutEffect, useRef, useState } from 'react';
+import { Button, ToggleButton } from 'react-aria-components';
+import { useTranslation } from 'react-i18next';
+import { type Door, type Ticket, spaced } from '../api';
+import { CameraIcon, CameraOffIcon, CloseIcon, CopyIcon, InviteIcon, LeaveIcon, MicrophoneIcon, MicrophoneOffIcon, PeopleIcon, PhoneIcon, WarningIcon } from '../kit/icons';
+import type { Choice } from '../pages/Prejoin';
+import { enter } from './join';
+import { Tile, Voice, isPhone, shownName } from './Tile';
+import { columns, useParticipants } from './useParticipants';
+
+type Panel = 'invite' | 'people' | null;
+
+/** Reasons after which coming back by ourselves would be against somebody's will. */
+const FINAL = new Set<DisconnectReason | undefined>([
+  DisconnectReason.CLIENT_INITIATED, DisconnectReason.DUPLICATE_IDENTITY,
+  DisconnectReason.PARTICIPANT_REMOVED, DisconnectReason.ROOM_DELETED,
+]);
+
+/** Longest wait between two tries to come back: longer spares the box, shorter spares the person. */
+const LONGEST_WAIT_MS = 8_000;
+
+export function Room({ ticket, room, door, choice, onLeft }: { ticket: Ticket; room: LiveKitRoom; door: Door; choice: Choice; onLeft: (reason: DisconnectReason | undefined) => void }) {
+  const { t } = useTranslation();
+  const { people, state, canPlay } = useParticipants(room);
+  const [panel, setPanel] = useState<Panel>(null);
+  const [said, setSaid] = useState('');
+  const [away, setAway] = useState(false);
+  const local = room.localParticipant;
+
+  useEffect(() => {
+    document.title = `${ticket.room.name} · Palabre`;
+  }, [ticket.room.name]);
+
+  useEffect(() => {
+    void publish(room, choice);
+  }, [room, choice]);
+
+  useEffect(() => {
+    let over = false;
+    const joined = (p: RemoteParticipant) => setSaid(t('room.joined', { name: shownName(p) }));
+    const gone = (p: RemoteParticipant) => setSaid(t('room.gone', { name: shownName(p) }));
+    const back = () => { setAway(false); setSaid(t('room.reconnected')); };
+    // livekit-client tries by itself first; when it gives up, a fresh token is asked for.
+    const lost = async (reason?: DisconnectReason) => {
+      if (over) return;
+      if (FINAL.has(reason)) {
+        onLeft(reason);
+        return;
+      }
+      setAway(true);
+      const { isMicrophoneEnabled, isCameraEnabled } = local;
+      for (let wait = 500; !over; wait = Math.min(wait * 2, LONGEST_WAIT_MS)) {
+        await new Promise((resolve) => setTimeout(resolve, wait * (0.75 + Math.random() / 2)));
+        try {
+          await enter(door, choice.name, room);
+          await publish(room, { ...choice, microphone: isMicrophoneEnabled || choice.microphone, camera: isCameraEnabled });
+          back();
+          return;
+        } catch {
+          continue;
+        }
+      }
+    };
+    room.on(RoomEvent.ParticipantConnected, joined).on(RoomEvent.ParticipantDisconnected, gone)
+      .on(RoomEvent.Reconnected, back).on(RoomEvent.Disconnected, lost);
+    return () => {
+      over = true;
+      room.off(RoomEvent.ParticipantConnected, joined).off(RoomEvent.ParticipantDisconnected, gone)
+        .off(RoomEvent.Reconnected, back).off(RoomEvent.Disconnected, lost);
+    };
+  }, [room, door, choice, local, onLeft, t]);
+
+  const grid = useRef<HTMLUListElement>(null);
+  const [across, setAcross] = useState(1);
+  useLayoutEffect(() => {
+    const element = grid.current;
+    if (!element) return undefined;
+    const measure = () => setAcross(columns(people.length, element.clientWidth / Math.max(1, element.clientHeight)));
+    measure();
+    const observer = new ResizeObserver(measure);
+    observer.observe(element);
+    return () => observer.disconnect();
+  }, [people.length, panel]);
+
+  const interrupted = away || state === ConnectionState.Reconnecting || state === ConnectionState.SignalReconnecting;
+  return (
+    <div className="room">
+      <header className="room-bar">
+        <h1>{ticket.room.name}</h1>
+        <p className="mono">{spaced(ticket.room.code)}</p>
+      </header>
+      <p className="unseen" role="status" aria-live="polite">{said}</p>
+      {interrupted && <p role="alert" className="banner"><WarningIcon />{t('room.reconnecting')}</p>}
+      {!canPlay && (
+        <p className="banner">
+          {t('room.listenHelp')} <Button className="button" onPress={() => void room.startAudio()}>{t('room.listen')}</Button>
+        </p>
+      )}
+      <main className="stage">
+        <ul ref={grid} className="tiles" aria-label={t('room.tiles')} style={{ '--across': across, '--down': Math.ceil(people.length / across) } as React.CSSProperties}>
+          {people.map((participant) => <Tile key={participant.sid || participant.identity} participant={participant} />)}
+        </ul>
+        {panel && (
+          <aside className="panel" aria-label={t(panel === 'invite' ? 'room.info' : 'room.people')}>
+            <div className="panel-head">
+              <h2>{panel === 'invite' ? t('room.info') : `${t('room.people')} (${people.length})`}</h2>
+              <Button className="round small" aria-label={t('room.close')} onPress={() => setPanel(null)}><CloseIcon /></Button>
+            </div>
+            {panel === 'invite' ? <Invite ticket={ticket} /> : (
+              <ul className="people">
+                {people.map((p) => (
+                  <li key={p.sid || p.identity}>
+                    {isPhone(p) && <PhoneIcon />}<span>{p.isLocal ? t('room.you', { name: shownName(p) }) : shownName(p)}</span>
+                    {!p.isMicrophoneEnabled && <span className="people-muted"><MicrophoneOffIcon /><span className="unseen">{t('room.muted')}</span></span>}
+                  </li>
+                ))}
+              </ul>
+            )}
+          </aside>
+        )}
+      </main>
+      {people.filter((p) => !p.isLocal).map((p) => <Voice key={p.sid} participant={p} />)}
+      {people.length === 1 && !panel && !interrupted && (
+        <div className="alone"><p>{t('room.alone')}</p><Invite ticket={ticket} /></div>
+      )}
+      <footer className="controls" role="toolbar" aria-label={t('room.controls')}>
+        <ToggleButton className={local.isMicrophoneEnabled ? 'round' : 'round off'} isSelected={local.isMicrophoneEnabled} aria-label={t(local.isMicrophoneEnabled ? 'room.microphoneOff' : 'room.microphoneOn')} onChange={(on) => void local.setMicrophoneEnabled(on, { deviceId: choice.microphoneId })}>
+          {local.isMicrophoneEnabled ? <MicrophoneIcon /> : <MicrophoneOffIcon />}
+        </ToggleButton>
+        <ToggleButton className={local.isCameraEnabled ? 'round' : 'round off'} isSelected={local.isCameraEnabled} aria-label={t(local.isCameraEnabled ? 'room.cameraOff' : 'room.cameraOn')} onChange={(on) => void local.setCameraEnabled(on, { deviceId: choice.cameraId })}>
+          {local.isCameraEnabled ? <CameraIcon /> : <CameraOffIcon />}
+        </ToggleButton>
+        <ToggleButton className="round" isSelected={panel === 'invite'} aria-label={t('room.info')} onChange={(on) => setPanel(on ? 'invite' : null)}><InviteIcon /></ToggleButton>
+        <ToggleButton className="round" isSelected={panel === 'people'} aria-label={`${t('room.people')} (${people.length})`} onChange={(on) => setPanel(on ? 'people' : null)}><PeopleIcon /></ToggleButton>
+        <Button className="round leave" aria-label={t('room.leave')} onPress={() => void room.disconnect()}><LeaveIcon /></Button>
+      </footer>
+    </div>
+  );
+}
+
+async function publish(room: LiveKitRoom, choice: Choice): Promise<void> {
+  const local = room.localParticipant;
+  // One device that fails must not keep the other from working.
+  if (choice.microphone) await local.setMicrophoneEnabled(true, { deviceId: choice.microphoneId }).catch(() => undefined);
+  if (choice.camera) await local.setCameraEnabled(true, { deviceId: choice.cameraId }).catch(() => undefined);
+}
+
+/** The doors of this room, to read out or to copy. */
+function Invite({ ticket }: { ticket: Ticket }) {
+  const { t } = useTranslation();
+  const { code, slug, phone, sip } = ticket.room;
+  const link = `${location.origin}/r/${slug}`;
+  return (
+    <dl className="invite">
+      <dt>{t('room.link')}</dt>
+      <dd>
+        <span className="link">{link}</span>
+        <Button className="round small" aria-label={t('home.copy')} onPress={() => void navigator.clipboard.writeText(`${link}\n${t('room.code')} : ${spaced(code)}`)}><CopyIcon /></Button>
+      </dd>
+      <dt>{t('room.code')}</dt>
+      <dd className="mono big">{spaced(code)}</dd>
+      {phone && (<><dt>{t('room.phone')}</dt><dd><strong>{phone}</strong><br /><span className="quiet">{t('room.phoneHelp')}</span></dd></>)}
+      {sip && (<><dt>{t('room.sip')}</dt><dd className="mono">{`${code}@${sip}`}</dd></>)}
+    </dl>
+  );
+}
