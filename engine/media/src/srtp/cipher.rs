@@ -27,11 +27,14 @@ pub(super) enum Cipher {
         key: LessSafeKey,
         salt: [u8; 12],
     },
-    Cm {
-        key: EncryptingKey,
-        mac: hmac::Key,
-        salt: [u8; 14],
-    },
+    /// Apart: its keys are 1.7 KiB, and it is the fallback.
+    Cm(Box<CounterMode>),
+}
+
+pub(super) struct CounterMode {
+    key: EncryptingKey,
+    mac: hmac::Key,
+    salt: [u8; 14],
 }
 
 impl Cipher {
@@ -45,13 +48,13 @@ impl Cipher {
         let algorithm = match profile {
             SrtpProfile::AeadAes128Gcm => &AES_128_GCM,
             SrtpProfile::AeadAes256Gcm => &AES_256_GCM,
-            SrtpProfile::Aes128CmHmacSha1_80 => {
+            SrtpProfile::AesCm128HmacSha1_80 => {
                 let unbound = UnboundCipherKey::new(&AES_128, key).map_err(|_| SrtpKeyError)?;
-                return Ok(Cipher::Cm {
+                return Ok(Cipher::Cm(Box::new(CounterMode {
                     key: EncryptingKey::ctr(unbound).map_err(|_| SrtpKeyError)?,
                     mac: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, mac_key),
                     salt: salt.try_into().map_err(|_| SrtpKeyError)?,
-                });
+                })));
             }
         };
         let unbound = UnboundKey::new(algorithm, key).map_err(|_| SrtpKeyError)?;
@@ -64,7 +67,7 @@ impl Cipher {
     fn tag_len(&self) -> usize {
         match self {
             Cipher::Gcm { .. } => GCM_TAG,
-            Cipher::Cm { .. } => SHA1_TAG,
+            Cipher::Cm(_) => SHA1_TAG,
         }
     }
 
@@ -90,7 +93,8 @@ impl Cipher {
                     .expect("a packet is shorter than the limit of GCM");
                 tag.copy_from_slice(sealed.as_ref());
             }
-            Cipher::Cm { key, mac, salt } => {
+            Cipher::Cm(cm) => {
+                let CounterMode { key, mac, salt } = &**cm;
                 apply_key_stream(key, salt, ssrc, index, &mut packet[header_len..len]);
                 let tag = rtp_mac(mac, &packet[..len], index);
                 packet[len..].copy_from_slice(&tag.as_ref()[..SHA1_TAG]);
@@ -121,7 +125,8 @@ impl Cipher {
                 key.open_in_place(gcm_nonce(salt, ssrc, index), Aad::from(&*header), sealed)
                     .map_err(|_| SrtpError::Authentication)?;
             }
-            Cipher::Cm { key, mac, salt } => {
+            Cipher::Cm(cm) => {
+                let CounterMode { key, mac, salt } = &**cm;
                 let tag = rtp_mac(mac, &packet[..len], index);
                 verify_slices_are_equal(&tag.as_ref()[..SHA1_TAG], &packet[len..])
                     .map_err(|_| SrtpError::Authentication)?;
@@ -155,7 +160,8 @@ impl Cipher {
                 packet[len..len + GCM_TAG].copy_from_slice(tag.as_ref());
                 packet[len + GCM_TAG..].copy_from_slice(&trailer);
             }
-            Cipher::Cm { key, mac, salt } => {
+            Cipher::Cm(cm) => {
+                let CounterMode { key, mac, salt } = &**cm;
                 let payload = &mut packet[RTCP_CLEAR..len];
                 apply_key_stream(key, salt, ssrc, u64::from(index), payload);
                 packet[len..len + TRAILER].copy_from_slice(&trailer);
@@ -199,7 +205,8 @@ impl Cipher {
                 key.open_in_place(gcm_nonce(salt, ssrc, index), aad, &mut tag)
                     .map_err(|_| SrtpError::Authentication)?;
             }
-            Cipher::Cm { key, mac, salt } => {
+            Cipher::Cm(cm) => {
+                let CounterMode { key, mac, salt } = &**cm;
                 let (authentic, received) = packet.split_at_mut(len + TRAILER);
                 let tag = hmac::sign(mac, authentic);
                 verify_slices_are_equal(&tag.as_ref()[..SHA1_TAG], received)
@@ -216,7 +223,7 @@ impl Cipher {
     fn trailer(&self, packet: &[u8]) -> u32 {
         let end = match self {
             Cipher::Gcm { .. } => packet.len(),
-            Cipher::Cm { .. } => packet.len() - SHA1_TAG,
+            Cipher::Cm(_) => packet.len() - SHA1_TAG,
         };
         let word: [u8; TRAILER] = packet[end - TRAILER..end].try_into().expect("four bytes");
         u32::from_be_bytes(word)

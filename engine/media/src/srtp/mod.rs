@@ -15,63 +15,17 @@ mod tests;
 pub use receiver::{MAX_STREAMS, SrtpReceiver, Unprotected};
 pub use sender::SrtpSender;
 
-use crate::rtp::RtpError;
+pub use crate::transport::SrtpProfile;
 
-/// Protection profiles (RFC 5764 §4.1.2, RFC 7714 §14.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SrtpProfile {
-    /// `SRTP_AEAD_AES_128_GCM`
-    AeadAes128Gcm,
-    /// `SRTP_AEAD_AES_256_GCM`
-    AeadAes256Gcm,
-    /// `SRTP_AES128_CM_HMAC_SHA1_80`
-    Aes128CmHmacSha1_80,
-}
+use crate::rtp::RtpError;
+use crate::transport::KeyingMaterial;
 
 impl SrtpProfile {
-    /// Every profile, best first: GCM costs a sixth of counter mode with SHA-1, and the
-    /// 128-bit key a tenth less than the 256-bit one.
-    pub const PREFERENCE: [SrtpProfile; 3] = [
-        SrtpProfile::AeadAes128Gcm,
-        SrtpProfile::AeadAes256Gcm,
-        SrtpProfile::Aes128CmHmacSha1_80,
-    ];
-
-    /// Name in the registry of DTLS-SRTP protection profiles.
-    pub const fn name(self) -> &'static str {
-        match self {
-            SrtpProfile::AeadAes128Gcm => "SRTP_AEAD_AES_128_GCM",
-            SrtpProfile::AeadAes256Gcm => "SRTP_AEAD_AES_256_GCM",
-            SrtpProfile::Aes128CmHmacSha1_80 => "SRTP_AES128_CM_HMAC_SHA1_80",
-        }
-    }
-
-    /// Length of the master key, in bytes.
-    pub const fn key_len(self) -> usize {
-        match self {
-            SrtpProfile::AeadAes128Gcm | SrtpProfile::Aes128CmHmacSha1_80 => 16,
-            SrtpProfile::AeadAes256Gcm => 32,
-        }
-    }
-
-    /// Length of the master salt, in bytes.
-    pub const fn salt_len(self) -> usize {
-        match self {
-            SrtpProfile::AeadAes128Gcm | SrtpProfile::AeadAes256Gcm => 12,
-            SrtpProfile::Aes128CmHmacSha1_80 => 14,
-        }
-    }
-
-    /// Length of what DTLS exports: both keys and both salts (RFC 5764 §4.2), in bytes.
-    pub const fn keying_material_len(self) -> usize {
-        2 * (self.key_len() + self.salt_len())
-    }
-
     /// Bytes an SRTP packet is longer than its RTP packet.
     pub const fn rtp_overhead(self) -> usize {
         match self {
             SrtpProfile::AeadAes128Gcm | SrtpProfile::AeadAes256Gcm => 16,
-            SrtpProfile::Aes128CmHmacSha1_80 => 10,
+            SrtpProfile::AesCm128HmacSha1_80 => 10,
         }
     }
 
@@ -79,6 +33,25 @@ impl SrtpProfile {
     pub const fn rtcp_overhead(self) -> usize {
         self.rtp_overhead() + 4
     }
+}
+
+/// Both directions of a session whose DTLS server we were.
+pub fn contexts(
+    profile: SrtpProfile,
+    keying: &KeyingMaterial,
+) -> Result<(SrtpSender, SrtpReceiver), SrtpKeyError> {
+    let ours = MasterKey {
+        key: keying.local_key(),
+        salt: keying.local_salt(),
+    };
+    let theirs = MasterKey {
+        key: keying.remote_key(),
+        salt: keying.remote_salt(),
+    };
+    Ok((
+        SrtpSender::new(profile, ours)?,
+        SrtpReceiver::new(profile, theirs)?,
+    ))
 }
 
 /// Our side of the DTLS handshake the keys come from.
@@ -97,7 +70,7 @@ pub fn from_keying_material(
     material: &[u8],
     role: DtlsRole,
 ) -> Result<(SrtpSender, SrtpReceiver), SrtpKeyError> {
-    if material.len() != profile.keying_material_len() {
+    if material.len() != 2 * (profile.key_len() + profile.salt_len()) {
         return Err(SrtpKeyError);
     }
     let (keys, salts) = material.split_at(2 * profile.key_len());
