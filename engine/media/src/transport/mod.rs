@@ -20,16 +20,29 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+mod certificate;
+mod dcep;
 mod demux;
+mod dtls;
+mod ice;
 mod keying;
+#[cfg(test)]
+pub(crate) mod mutate;
 mod parameters;
+#[cfg(any(test, feature = "peer"))]
+pub mod peer;
+mod sctp;
+mod stun;
+mod webrtc;
 
+pub use certificate::{Certificate, CertificateError};
 pub use demux::{DatagramKind, classify, stun_local_ufrag};
 pub use keying::{KeyingMaterial, SrtpProfile};
 pub use parameters::{
     DataChannelPolicy, Fingerprint, FingerprintError, IceCredentials, RemoteParameters,
     TransportConfig,
 };
+pub use webrtc::WebRtcTransport;
 
 /// The connection of one session, below RTP.
 ///
