@@ -194,6 +194,7 @@ mod tests {
         SocketAddr::from(([192, 0, 2, 9], port))
     }
 
+    #[allow(clippy::disallowed_methods)] // where a test's clock begins
     fn agent() -> (IceLite, Instant, IceCredentials) {
         let now = Instant::now();
         let local = credentials("ours");

@@ -35,9 +35,10 @@ mod sctp;
 mod stun;
 mod webrtc;
 
+pub use crate::srtp::SrtpProfile;
 pub use certificate::{Certificate, CertificateError};
 pub use demux::{DatagramKind, classify, stun_local_ufrag};
-pub use keying::{KeyingMaterial, SrtpProfile};
+pub use keying::KeyingMaterial;
 pub use parameters::{
     DataChannelPolicy, Fingerprint, FingerprintError, IceCredentials, RemoteParameters,
     TransportConfig,

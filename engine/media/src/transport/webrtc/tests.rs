@@ -60,6 +60,7 @@ fn credentials(seed: u8) -> IceCredentials {
 }
 
 impl World {
+    #[allow(clippy::disallowed_methods)] // where a test's clock begins
     fn new(seed: u64, loss_percent: usize, policy: DataChannelPolicy) -> Self {
         let opens: &[DataChannel] = if policy == DataChannelPolicy::Accept {
             &DataChannel::ALL
