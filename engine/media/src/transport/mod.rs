@@ -35,10 +35,9 @@ mod sctp;
 mod stun;
 mod webrtc;
 
-pub use crate::srtp::SrtpProfile;
 pub use certificate::{Certificate, CertificateError};
 pub use demux::{DatagramKind, classify, stun_local_ufrag};
-pub use keying::KeyingMaterial;
+pub use keying::{KeyingMaterial, SrtpProfile};
 pub use parameters::{
     DataChannelPolicy, Fingerprint, FingerprintError, IceCredentials, RemoteParameters,
     TransportConfig,

@@ -321,7 +321,7 @@ impl Peer {
                     let profile = match profile {
                         dimpl::SrtpProfile::AEAD_AES_256_GCM => SrtpProfile::AeadAes256Gcm,
                         dimpl::SrtpProfile::AEAD_AES_128_GCM => SrtpProfile::AeadAes128Gcm,
-                        _ => SrtpProfile::Aes128CmHmacSha1_80,
+                        _ => SrtpProfile::AesCm128HmacSha1_80,
                     };
                     self.keying = KeyingMaterial::from_exporter(profile, &bytes)
                         .map(|keying| (keying, profile));
