@@ -1,0 +1,334 @@
+//! The tokio shell: sockets, clock and randomness of the OS around the sans-IO [`Gateway`].
+//!
+//! One task owns the gateway; each TCP connection has a reader and a writer behind bounded queues. Nothing here understands a
+//! SIP message: it carries bytes, opens lines and looks rooms up as it is told.
+
+mod lines;
+mod route;
+mod stream;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use thiserror::Error;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::config::SipConfig;
+use crate::gateway::{Gateway, Input, Output};
+use crate::metrics::{Dropped, Metrics};
+use crate::prompts::{PromptError, Prompts};
+use crate::rooms::Rooms;
+use crate::sip;
+
+use lines::Lines;
+use route::{Routes, canonical, dressed};
+use stream::Streams;
+
+/// Bytes read of one datagram: one more than SIP's practical bound would be 65,535; what is longer than this is dropped.
+const DATAGRAM: usize = 65_535;
+
+/// Datagrams handled before the calls' own events get a turn. More favours bursts, fewer favours running calls.
+const BATCH: usize = 64;
+
+/// Events of lines, look-ups and connections waiting for the gateway's task. When it is full their senders wait.
+const QUEUE: usize = 1_024;
+
+/// Longest wait for the answers to our BYEs when the program stops: T1 x 4, two retransmissions.
+const LAST_BYES: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// The SIP side did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The port cannot be opened.
+    #[error(
+        "cannot listen for SIP on {protocol} {address} (key sip.bind): {source}{}",
+        hint(source)
+    )]
+    Port {
+        /// UDP or TCP.
+        protocol: &'static str,
+        /// Address and port asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An own recording cannot be used.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// The system gave no randomness.
+    #[error("the operating system gave no random numbers")]
+    Randomness,
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => "; another program has this port: stop it, or set another one",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need the right to open them",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        _ => "",
+    }
+}
+
+/// A running SIP side. Dropping it ends it without a word to callers: call [`shut_down`](Self::shut_down) first.
+#[derive(Debug)]
+pub struct Sip {
+    address: SocketAddr,
+    metrics: Metrics,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl Sip {
+    /// Opens the ports and begins to take calls.
+    ///
+    /// # Errors
+    /// [`StartError`] when a port is taken or a recording unusable.
+    pub async fn start(config: SipConfig, rooms: impl Rooms) -> Result<Self, StartError> {
+        let prompts = match &config.prompts {
+            Some(folder) => Prompts::with_folder(folder)?,
+            None => Prompts::shipped(),
+        };
+        let (udp, tcp, address) = open(config.bind).await?;
+        let mut seed = [0; 32];
+        aws_lc_rs::rand::fill(&mut seed).map_err(|_| StartError::Randomness)?;
+        let metrics = Metrics::default();
+        let gateway = Gateway::new(config.clone(), Arc::new(prompts), seed, metrics.clone());
+        let (stop, stopped) = oneshot::channel();
+        let (events, inbox) = mpsc::channel(QUEUE);
+        let shell = Shell {
+            gateway,
+            udp: Arc::new(udp),
+            address,
+            routes: Routes::default(),
+            streams: Streams::new(config.idle.duration(), events.clone(), metrics.clone()),
+            lines: Lines::new(config.rtp_ports, Arc::new(rooms), events),
+            inbox,
+            metrics: metrics.clone(),
+        };
+        let task = tokio::spawn(shell.run(tcp, stopped));
+        Ok(Self {
+            address,
+            metrics,
+            stop: Some(stop),
+            task,
+        })
+    }
+
+    /// Where calls are taken.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Counters and gauges.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Says BYE to every caller, waits a little for the answers, and closes the ports.
+    pub async fn shut_down(mut self) {
+        if let Some(stop) = self.stop.take() {
+            // The task may have ended by a bug: then there is nobody to tell.
+            let _ = stop.send(());
+        }
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Sip {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// UDP and TCP on one port; port 0 draws one that both can have.
+async fn open(address: SocketAddr) -> Result<(UdpSocket, TcpListener, SocketAddr), StartError> {
+    const DRAWS: usize = 16;
+    let failed = |protocol, address| {
+        move |source| StartError::Port {
+            protocol,
+            address,
+            source,
+        }
+    };
+    let mut draws = 0;
+    loop {
+        draws += 1;
+        let udp = UdpSocket::bind(address)
+            .await
+            .map_err(failed("UDP", address))?;
+        let bound = udp.local_addr().map_err(failed("UDP", address))?;
+        match TcpListener::bind(bound).await {
+            Ok(tcp) => return Ok((udp, tcp, bound)),
+            Err(_) if address.port() == 0 && draws < DRAWS => {}
+            Err(source) => return Err(failed("TCP", bound)(source)),
+        }
+    }
+}
+
+/// What reaches the gateway's task from the others.
+pub(crate) enum FromOutside<L> {
+    /// Of a TCP connection.
+    Stream(stream::StreamEvent),
+    /// Of a call's line or look-up.
+    Line(lines::LineEvent<L>),
+}
+
+struct Shell<R: Rooms> {
+    gateway: Gateway,
+    udp: Arc<UdpSocket>,
+    address: SocketAddr,
+    routes: Routes,
+    streams: Streams<R::Line>,
+    lines: Lines<R>,
+    inbox: mpsc::Receiver<FromOutside<R::Line>>,
+    metrics: Metrics,
+}
+
+impl<R: Rooms> Shell<R> {
+    async fn run(mut self, tcp: TcpListener, mut stopped: oneshot::Receiver<()>) {
+        let mut datagram = vec![0; DATAGRAM];
+        let mut ending: Option<Instant> = None;
+        loop {
+            let deadline = [self.gateway.deadline(), ending]
+                .into_iter()
+                .flatten()
+                .min();
+            let wait = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let udp = self.udp.clone();
+            tokio::select! {
+                readable = udp.readable() => {
+                    if readable.is_ok() {
+                        self.datagrams(&udp, &mut datagram);
+                    }
+                }
+                Some(event) = self.inbox.recv() => self.outside(event),
+                accepted = tcp.accept(), if ending.is_none() => match accepted {
+                    Ok((stream, _)) => {
+                        if let Some(input) = self.streams.accepted(stream) {
+                            self.gateway.handle(Instant::now(), Input::Sip(input));
+                        }
+                    }
+                    // Out of file descriptors: leave some time to the connections that will close.
+                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+                },
+                () = wait => self.gateway.handle(Instant::now(), Input::Timeout),
+                _ = &mut stopped, if ending.is_none() => {
+                    let now = Instant::now();
+                    self.gateway.shut_down(now);
+                    ending = Some(now + LAST_BYES);
+                }
+            }
+            self.drain();
+            if ending.is_some_and(|end| self.gateway.is_quiet() || Instant::now() >= end) {
+                self.streams.close_all().await;
+                return;
+            }
+        }
+    }
+
+    /// Reads what the socket holds, up to a batch.
+    fn datagrams(&mut self, udp: &UdpSocket, buffer: &mut [u8]) {
+        for _ in 0..BATCH {
+            // An error here is an ICMP answer to something sent before, or "nothing more".
+            let Ok((length, from)) = udp.try_recv_from(buffer) else {
+                return;
+            };
+            let now = Instant::now();
+            let from = canonical(from);
+            let Some(to) = self.routes.local(now, self.address, from) else {
+                self.metrics.dropped(Dropped::NoRoute);
+                continue;
+            };
+            self.metrics.received();
+            let bytes = &buffer[..length];
+            let input = sip::Input::Datagram { from, to, bytes };
+            self.gateway.handle(now, Input::Sip(input));
+            self.drain();
+        }
+    }
+
+    fn outside(&mut self, event: FromOutside<R::Line>) {
+        let now = Instant::now();
+        match event {
+            FromOutside::Stream(event) => {
+                let Self {
+                    streams,
+                    gateway,
+                    metrics,
+                    ..
+                } = self;
+                streams.moved(event, |input| {
+                    metrics.received();
+                    gateway.handle(now, Input::Sip(input));
+                });
+            }
+            FromOutside::Line(event) => {
+                if let Some((call, input)) = self.lines.moved(event) {
+                    self.gateway.handle(now, Input::Call(call, input));
+                }
+            }
+        }
+    }
+
+    /// Does what the gateway asks.
+    fn drain(&mut self) {
+        while let Some(output) = self.gateway.poll() {
+            match output {
+                Output::Sip(output) => self.sip(output),
+                Output::Bind(call, address) => {
+                    let input = self.lines.bind(call, address);
+                    self.gateway
+                        .handle(Instant::now(), Input::Call(call, input));
+                }
+                Output::OpenLine(call, media) => self.lines.open(call, media),
+                Output::UpdateLine(call, media) => self.lines.update(call, media),
+                Output::LookUp(call, source, code) => self.lines.look_up(call, source, code),
+                Output::Join(call, join) => self.lines.join(call, *join),
+                Output::Play(call, sound) => self.lines.play(call, sound),
+                Output::Hush(call) => self.lines.hush(call),
+                Output::SetMuted(call, muted) => self.lines.set_muted(call, muted),
+                Output::Close(call) => self.lines.close(call),
+            }
+        }
+        self.metrics.connections(self.streams.count());
+    }
+
+    fn sip(&mut self, output: sip::Output) {
+        match output {
+            sip::Output::Datagram { to, bytes, .. } => {
+                // A full send buffer loses the datagram, as the network may: SIP repeats it.
+                match self.udp.try_send_to(&bytes, dressed(to, self.address)) {
+                    Ok(_) => self.metrics.sent(),
+                    Err(_) => self.metrics.dropped(Dropped::SendFailed),
+                }
+            }
+            sip::Output::Stream { connection, bytes } => {
+                self.metrics.sent();
+                self.streams.write(connection, bytes);
+            }
+            sip::Output::Connect {
+                connection,
+                protocol,
+                to,
+            } => {
+                self.streams.connect(connection, protocol, to);
+            }
+            sip::Output::Close { connection } => self.streams.close(connection),
+            sip::Output::Event(_) => unreachable!("the gateway keeps the core's events"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! What the gateway needs of the rest of the program, as two small traits: rooms to look up, lines to open and seats to take.
+//! [`EngineRooms`] is the real thing; tests bring their own.
+
+use std::sync::Arc;
+
+use palabre_engine::directory::{BoxFuture, RoomTicket};
+use palabre_engine::door::{Door, Refusal, Source};
+use palabre_engine::{
+    Direction, Engine, JoinError, Leg, LegCodec, LegError, LegEvent, LegIdentity, LegParameters,
+    LegUpdate, Prompt, proto,
+};
+use tokio::sync::mpsc;
+
+use crate::call::Found;
+use crate::sip;
+
+/// Where calls go.
+pub trait Rooms: Send + Sync + 'static {
+    /// The sound of one call.
+    type Line: Line;
+
+    /// Asks the door for the room with this code.
+    fn look_up(&self, source: Source, code: String) -> BoxFuture<'static, Result<Found, Refusal>>;
+
+    /// Opens a line on bound ports; its events come by the channel.
+    fn open_line(&self, parameters: LegParameters) -> BoxFuture<'static, Opened<Self::Line>>;
+}
+
+/// A line and its events, or why there is none.
+pub type Opened<L> = Result<(L, mpsc::Receiver<LegEvent>), LegError>;
+
+/// The sound of one call. Dropping it leaves the room and closes the sockets.
+pub trait Line: Send + Sync + 'static {
+    /// Plays a sound instead of what plays.
+    fn play(&self, sound: Prompt);
+    /// Stops what plays.
+    fn stop_playing(&self);
+    /// Applies renegotiated media.
+    fn update(&self, update: LegUpdate);
+    /// Mutes or unmutes the caller's voice.
+    fn set_muted(&self, muted: bool);
+    /// Takes a seat in the room.
+    fn join(
+        &self,
+        ticket: RoomTicket,
+        identity: LegIdentity,
+    ) -> BoxFuture<'static, Result<(), JoinError>>;
+}
+
+/// The engine's rooms behind the one door.
+#[derive(Clone)]
+pub struct EngineRooms {
+    engine: Engine,
+    door: Door,
+}
+
+impl EngineRooms {
+    /// `door` is the one the page uses too, so that wrong tries count once.
+    #[must_use]
+    pub fn new(engine: Engine, door: Door) -> Self {
+        Self { engine, door }
+    }
+}
+
+impl Rooms for EngineRooms {
+    type Line = EngineLine;
+
+    fn look_up(&self, source: Source, code: String) -> BoxFuture<'static, Result<Found, Refusal>> {
+        let Self { engine, door } = self.clone();
+        Box::pin(async move {
+            let ticket = door.open(source, &code).await?;
+            let full = match ticket.max_participants {
+                None => false,
+                // A room nobody is in is not open yet: it has places.
+                Some(most) => engine
+                    .list_participants(&ticket.room)
+                    .await
+                    .is_ok_and(|there| there.len() >= most as usize),
+            };
+            Ok(Found { ticket, full })
+        })
+    }
+
+    fn open_line(&self, parameters: LegParameters) -> BoxFuture<'static, Opened<EngineLine>> {
+        let engine = self.engine.clone();
+        Box::pin(async move {
+            let (leg, events) = engine.open_leg(parameters).await?;
+            let leg = Arc::new(leg);
+            Ok((EngineLine { leg, engine }, events))
+        })
+    }
+}
+
+/// A leg of the engine.
+pub struct EngineLine {
+    leg: Arc<Leg>,
+    engine: Engine,
+}
+
+impl Line for EngineLine {
+    fn play(&self, sound: Prompt) {
+        self.leg.play(sound);
+    }
+
+    fn stop_playing(&self) {
+        self.leg.stop_playing();
+    }
+
+    fn update(&self, update: LegUpdate) {
+        self.leg.update(update);
+    }
+
+    fn set_muted(&self, muted: bool) {
+        let _ = muted;
+    }
+
+    fn join(
+        &self,
+        ticket: RoomTicket,
+        identity: LegIdentity,
+    ) -> BoxFuture<'static, Result<(), JoinError>> {
+        let (leg, engine) = (self.leg.clone(), self.engine.clone());
+        Box::pin(async move {
+            // Whoever comes first opens the room, be it a telephone. Opening an open room changes nothing.
+            let request = proto::CreateRoomRequest {
+                name: ticket.room.clone(),
+                max_participants: ticket.max_participants.unwrap_or(0),
+                ..Default::default()
+            };
+            if let Err(error) = engine.create_room(request).await {
+                tracing::debug!(%error, "a call could not open its room");
+            }
+            leg.join(&ticket.room, identity).await
+        })
+    }
+}
+
+/// Negotiated media as the engine wants it.
+#[must_use]
+pub fn leg_parameters(
+    media: &sip::Media,
+    rtp: std::net::UdpSocket,
+    rtcp: Option<std::net::UdpSocket>,
+) -> LegParameters {
+    LegParameters {
+        rtp,
+        // The engine answers where RTCP is expected: on the RTP port when the peer wants both there.
+        rtcp: rtcp.filter(|_| !media.rtcp_mux),
+        remote: media.remote,
+        remote_rtcp: (!media.rtcp_mux).then_some(media.remote_rtcp),
+        codec: codec(media.codec),
+        payload_type: media.payload_type,
+        telephone_event: media
+            .telephone_event
+            .map(|t| (t.payload_type, t.clock_rate)),
+        direction: direction(media.direction),
+    }
+}
+
+/// Renegotiated media as a change of the line.
+#[must_use]
+pub fn leg_update(media: &sip::Media) -> LegUpdate {
+    // An old-style hold says "send to nowhere": the address before it stays good for the resume.
+    let known = |address: std::net::SocketAddr| {
+        (!address.ip().is_unspecified() && address.port() != 0).then_some(address)
+    };
+    LegUpdate {
+        remote: known(media.remote),
+        remote_rtcp: known(media.remote_rtcp).filter(|_| !media.rtcp_mux),
+        codec: Some((codec(media.codec), media.payload_type)),
+        telephone_event: Some(
+            media
+                .telephone_event
+                .map(|t| (t.payload_type, t.clock_rate)),
+        ),
+        direction: Some(direction(media.direction)),
+    }
+}
+
+fn codec(codec: sip::Codec) -> LegCodec {
+    match codec {
+        sip::Codec::Opus => LegCodec::Opus,
+        sip::Codec::G722 => LegCodec::G722,
+        sip::Codec::Pcma => LegCodec::Pcma,
+        sip::Codec::Pcmu => LegCodec::Pcmu,
+    }
+}
+
+fn direction(direction: sip::Direction) -> Direction {
+    match direction {
+        sip::Direction::SendRecv => Direction::SendReceive,
+        sip::Direction::SendOnly => Direction::SendOnly,
+        sip::Direction::RecvOnly => Direction::ReceiveOnly,
+        sip::Direction::Inactive => Direction::Inactive,
+    }
+}
