@@ -4,6 +4,7 @@
 //! A test whose peer is absent prints `skipped: ... not found`; `tests/run` installs every
 //! peer and fails when anything was skipped.
 
+pub mod network;
 pub mod peer;
 pub mod program;
 pub mod sound;

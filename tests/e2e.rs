@@ -1,0 +1,416 @@
+//! The product and clients that nobody here wrote, on sound and picture.
+//!
+//! Each test has a network namespace of its own and plays one sine per party: whoever is heard,
+//! or should not be, is measured. A peer that is not installed prints `skipped: ...`.
+
+use palabre_tests::network::{HOST, isolated};
+use palabre_tests::peer::{Peer, write_tone};
+use palabre_tests::program::Program;
+use palabre_tests::sound::Dbfs;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// A tone counts as heard above this: the sources play at -12 dBFS.
+const HEARD: Dbfs = -30.0;
+/// A party's own tone, or one that must be gone, stays this far below what is heard.
+const APART: Dbfs = 40.0;
+
+const ALICE: u32 = 440;
+const BRUNO: u32 = 620;
+const SDK: u32 = 850;
+const PHONE: u32 = 1_300;
+
+/// Everything that a party must hear, and its own tone that it must not.
+fn assert_hears(who: &str, heard: &palabre_tests::sound::Recording, wanted: &[u32], own: &[u32]) {
+    let levels: Vec<(u32, Dbfs)> = wanted
+        .iter()
+        .map(|hz| (*hz, heard.tone(f64::from(*hz))))
+        .collect();
+    let quietest = levels.iter().map(|(_, level)| *level).fold(0.0, f64::min);
+    assert!(
+        quietest > HEARD,
+        "{who} hears {levels:?} dBFS in {:.1} s",
+        heard.seconds()
+    );
+    for hz in own {
+        let level = heard.tone(f64::from(*hz));
+        assert!(
+            level < quietest - APART,
+            "{who} hears {hz} Hz at {level:.1} dBFS beside {levels:?}"
+        );
+    }
+}
+
+fn start() -> Program {
+    let media = format!("{HOST}:7880");
+    let sip = format!("{HOST}:5060");
+    Program::start(&[
+        ("PALABRE__MEDIA__BIND", media.as_str()),
+        ("PALABRE__SIP__BIND", sip.as_str()),
+        ("PALABRE__MIXER__TALKERS", "16"),
+    ])
+}
+
+fn tone_file(hertz: u32) -> PathBuf {
+    let path =
+        std::env::temp_dir().join(format!("palabre-tone-{hertz}-{}.wav", std::process::id()));
+    write_tone(&path, hertz);
+    path
+}
+
+fn connect(peer: &mut Peer, ticket: &Value) -> String {
+    let answer =
+        peer.call(json!({"do": "connect", "url": ticket["url"], "token": ticket["token"]}));
+    answer["identity"].as_str().expect("an identity").to_owned()
+}
+
+fn join(program: &mut Program, peer: &mut Peer, code: &str, name: &str) -> String {
+    let ticket = program.join(code, name);
+    connect(peer, &ticket)
+}
+
+fn by_number(phone: &mut Peer, code: &str) {
+    let answer = phone.call(json!({"do": "dial", "uri": format!("sip:reunion@{HOST}")}));
+    assert_eq!(answer["type"], "CALL_ESTABLISHED", "{answer}");
+    // The greeting is heard before anything is dialled: something loud, and nobody's tone.
+    let greeting = phone.hear_line(1_500);
+    assert!(
+        greeting.loudness() > -45.0,
+        "the greeting is at {:.1} dBFS",
+        greeting.loudness()
+    );
+    phone.call(json!({"do": "digits", "keys": format!("{code}#")}));
+}
+
+fn audio_from(identity: &str) -> impl Fn(&Value) -> bool + '_ {
+    move |event| event["identity"] == identity && event["track"] == "audio"
+}
+
+fn participants(peer: &mut Peer, what: &str, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let answer = peer.until(what, 30, &json!({"do": "participants"}), |answer| {
+        answer.as_array().is_some_and(|all| wanted(all))
+    });
+    answer.as_array().expect("a list").clone()
+}
+
+fn phone_identity(peer: &mut Peer) -> String {
+    const KIND_SIP: u64 = 3;
+    let is_phone = |p: &Value| p["kind"] == json!(KIND_SIP) || p["kind"] == json!("sip");
+    let all = participants(peer, "a participant of kind SIP", |all| {
+        all.iter().any(is_phone)
+    });
+    let phone = all
+        .iter()
+        .find(|p| is_phone(p))
+        .expect("the loop ends with one");
+    phone["identity"].as_str().expect("an identity").to_owned()
+}
+
+#[test]
+fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
+    if !isolated() {
+        return;
+    }
+    let (Some(mut alice), Some(mut bruno), Some(mut sdk), Some(mut phone)) = (
+        Peer::chromium("alice", Some(&tone_file(ALICE))),
+        Peer::chromium("bruno", Some(&tone_file(BRUNO))),
+        Peer::sdk("sdk"),
+        Peer::phone("phone", "opus", PHONE, HOST),
+    ) else {
+        return;
+    };
+    let mut program = start();
+    program.claim();
+    let room = program.create_room("Conseil");
+    let code = room["code"].as_str().expect("a code").to_owned();
+
+    let alice_id = join(&mut program, &mut alice, &code, "Alice");
+    alice.call(json!({"do": "publish", "audio": true, "video": true}));
+    let bruno_id = join(&mut program, &mut bruno, &code, "Bruno");
+    bruno.call(json!({"do": "publish", "audio": true, "video": true}));
+    let sdk_id = join(&mut program, &mut sdk, &code, "SDK");
+    sdk.call(json!({"do": "publish", "tone": SDK, "video": true}));
+    by_number(&mut phone, &code);
+    let phone_id = phone_identity(&mut alice);
+
+    // Sound, in every direction.
+    let tones = [
+        (&alice_id, ALICE),
+        (&bruno_id, BRUNO),
+        (&sdk_id, SDK),
+        (&phone_id, PHONE),
+    ];
+    for (peer, own) in [(&mut alice, ALICE), (&mut bruno, BRUNO), (&mut sdk, SDK)] {
+        for (identity, hertz) in tones.iter().filter(|(_, hertz)| *hertz != own) {
+            peer.event("track-subscribed", 30, audio_from(identity));
+            let _ = hertz;
+        }
+        let heard = peer.hear(2_500);
+        for (identity, hertz) in tones.iter().filter(|(_, hertz)| *hertz != own) {
+            let track = heard
+                .get(*identity)
+                .unwrap_or_else(|| panic!("{own} Hz has no track of {hertz} Hz"));
+            let others: Vec<u32> = tones
+                .iter()
+                .map(|(_, h)| *h)
+                .filter(|h| h != hertz)
+                .collect();
+            assert_hears(
+                &format!("the party of {own} Hz, from {identity}"),
+                &track.last(2.0),
+                &[*hertz],
+                &others,
+            );
+        }
+    }
+    let heard = phone.hear_line(2_500).last(2.0);
+    assert_hears("the telephone", &heard, &[ALICE, BRUNO, SDK], &[PHONE]);
+
+    // Pictures.
+    for (peer, from) in [
+        (&mut alice, [&bruno_id, &sdk_id]),
+        (&mut bruno, [&alice_id, &sdk_id]),
+        (&mut sdk, [&alice_id, &bruno_id]),
+    ] {
+        peer.until("decoded frames", 30, &json!({"do": "see"}), |seen| {
+            from.iter()
+                .all(|who| seen[who.as_str()]["frames"].as_u64().unwrap_or(0) >= 20)
+        });
+    }
+
+    // The profile that costs least.
+    let profiles = alice.call(json!({"do": "profiles"}));
+    let profiles = profiles.as_array().expect("a list");
+    assert!(profiles.len() >= 2, "{profiles:?}");
+    for profile in profiles {
+        assert!(
+            profile["cipher"]
+                .as_str()
+                .is_some_and(|c| c.contains("GCM")),
+            "{profiles:?}"
+        );
+    }
+
+    // Data, to everybody and to one.
+    alice.call(json!({"do": "send", "text": "bonjour", "reliable": true}));
+    for peer in [&mut bruno, &mut sdk] {
+        peer.event("data", 15, |e| {
+            e["text"] == "bonjour" && e["identity"] == alice_id.as_str()
+        });
+    }
+    sdk.call(json!({"do": "send", "text": "for bruno", "reliable": true, "to": [bruno_id]}));
+    bruno.event("data", 15, |e| {
+        e["text"] == "for bruno" && e["identity"] == sdk_id.as_str()
+    });
+    let events = alice.call(json!({"do": "events"}));
+    assert!(
+        !events.to_string().contains("for bruno"),
+        "a message for one reached another"
+    );
+
+    // Mute silences, everywhere.
+    bruno.call(json!({"do": "microphone", "enabled": false}));
+    alice.event("track-muted", 15, |e| e["identity"] == bruno_id.as_str());
+    phone.hear_line(1_000);
+    let heard = phone.hear_line(2_500).last(2.0);
+    assert_hears(
+        "the telephone, with Bruno muted",
+        &heard,
+        &[ALICE, SDK],
+        &[PHONE, BRUNO],
+    );
+    bruno.call(json!({"do": "microphone", "enabled": true}));
+    alice.event("track-unmuted", 15, |e| e["identity"] == bruno_id.as_str());
+
+    // Leaving removes.
+    sdk.call(json!({"do": "disconnect"}));
+    alice.event("participant-disconnected", 15, |e| {
+        e["identity"] == sdk_id.as_str()
+    });
+    phone.hear_line(1_000);
+    let heard = phone.hear_line(2_500).last(2.0);
+    assert_hears(
+        "the telephone, after the SDK left",
+        &heard,
+        &[ALICE, BRUNO],
+        &[PHONE, SDK],
+    );
+    phone.call(json!({"do": "hangup"}));
+    alice.event("participant-disconnected", 15, |e| {
+        e["identity"] == phone_id.as_str()
+    });
+}
+
+/// Two telephones that only speak `codec`, and a browser.
+fn telephones_only(codec: &str) {
+    if !isolated() {
+        return;
+    }
+    let (Some(mut alice), Some(mut first), Some(mut second)) = (
+        Peer::chromium("alice", Some(&tone_file(ALICE))),
+        Peer::phone("first", codec, PHONE, HOST),
+        Peer::phone("second", codec, SDK, HOST),
+    ) else {
+        return;
+    };
+    let mut program = start();
+    program.claim();
+    let room = program.create_room("Audience");
+    let code = room["code"].as_str().expect("a code").to_owned();
+    join(&mut program, &mut alice, &code, "Alice");
+    alice.call(json!({"do": "publish", "audio": true}));
+    by_number(&mut first, &code);
+    // The second needs no menu: it dials the code itself.
+    let answer = second.call(json!({"do": "dial", "uri": format!("sip:{code}@{HOST}")}));
+    assert_eq!(answer["type"], "CALL_ESTABLISHED", "{answer}");
+    participants(&mut alice, "two telephones", |all| all.len() == 2);
+    alice.until("their tracks", 30, &json!({"do": "events"}), |events| {
+        events.as_array().is_some_and(|all| {
+            all.iter()
+                .filter(|e| e["kind"] == "track-subscribed")
+                .count()
+                == 2
+        })
+    });
+    first.hear_line(2_000);
+    let heard = first.hear_line(2_500).last(2.0);
+    assert_hears("the first telephone", &heard, &[ALICE, SDK], &[PHONE]);
+    let heard = second.hear_line(2_500).last(2.0);
+    assert_hears("the second telephone", &heard, &[ALICE, PHONE], &[SDK]);
+    let heard = alice.hear(2_500);
+    for hertz in [PHONE, SDK] {
+        let loudest = heard
+            .values()
+            .map(|track| track.last(2.0).tone(f64::from(hertz)))
+            .fold(-120.0, f64::max);
+        assert!(
+            loudest > HEARD,
+            "the browser hears {hertz} Hz at {loudest:.1} dBFS"
+        );
+    }
+}
+
+#[test]
+fn telephones_that_only_speak_pcma() {
+    telephones_only("pcma");
+}
+
+#[test]
+fn telephones_that_only_speak_g722() {
+    telephones_only("g722");
+}
+
+#[test]
+fn ten_telephones_in_one_room() {
+    if !isolated() {
+        return;
+    }
+    let tones: [u32; 10] = [400, 520, 680, 830, 970, 1_130, 1_310, 1_490, 1_710, 1_930];
+    let mut phones = Vec::new();
+    for (number, hertz) in tones.iter().enumerate() {
+        let codec = ["pcma", "g722", "pcmu", "opus"][number % 4];
+        let Some(phone) = Peer::phone(&format!("phone {number}"), codec, *hertz, HOST) else {
+            return;
+        };
+        phones.push(phone);
+    }
+    let mut program = start();
+    program.claim();
+    let room = program.create_room("Dix");
+    let code = room["code"].as_str().expect("a code").to_owned();
+    for phone in &mut phones {
+        let answer = phone.call(json!({"do": "dial", "uri": format!("sip:{code}@{HOST}")}));
+        assert_eq!(answer["type"], "CALL_ESTABLISHED", "{answer}");
+    }
+    phones[9].hear_line(3_000);
+    for (number, phone) in phones.iter_mut().enumerate() {
+        let heard = phone.hear_line(2_500).last(2.0);
+        let wanted: Vec<u32> = tones
+            .iter()
+            .copied()
+            .filter(|hz| *hz != tones[number])
+            .collect();
+        // Ten tones at -12 dBFS reach the limiter: each is quieter, and what it adds is counted too.
+        let levels: Vec<Dbfs> = wanted.iter().map(|hz| heard.tone(f64::from(*hz))).collect();
+        let quietest = levels.iter().copied().fold(0.0, f64::min);
+        let own = heard.tone(f64::from(tones[number]));
+        assert!(quietest > -42.0, "phone {number} hears {levels:.1?}");
+        assert!(
+            own < quietest - 15.0,
+            "phone {number} hears itself at {own:.1} beside {levels:.1?}"
+        );
+    }
+    let (_, rooms) = program.request("GET", "/api/v1/rooms", None);
+    assert_eq!(rooms["rooms"][0]["participants"], 10, "{rooms}");
+}
+
+#[test]
+fn a_browser_comes_back_after_the_program_is_killed() {
+    if !isolated() {
+        return;
+    }
+    let (Some(mut alice), Some(mut sdk)) = (
+        Peer::chromium("alice", Some(&tone_file(ALICE))),
+        Peer::sdk("sdk"),
+    ) else {
+        return;
+    };
+    let mut program = start();
+    program.claim();
+    let room = program.create_room("Durable");
+    let code = room["code"].as_str().expect("a code").to_owned();
+    let alice_id = join(&mut program, &mut alice, &code, "Alice");
+    alice.call(json!({"do": "publish", "audio": true}));
+    program.kill_and_restart();
+    let (_, rooms) = program.request("GET", "/api/v1/rooms", None);
+    assert_eq!(
+        rooms["rooms"][0]["code"],
+        code.as_str(),
+        "the room and its code are there: {rooms}"
+    );
+    alice.event("reconnected", 60, |_| true);
+    let sdk_id = join(&mut program, &mut sdk, &code, "SDK");
+    sdk.call(json!({"do": "publish", "tone": SDK}));
+    alice.event("track-subscribed", 30, audio_from(&sdk_id));
+    sdk.event("track-subscribed", 30, audio_from(&alice_id));
+    let heard = sdk.hear(2_500);
+    assert_hears("the SDK", &heard[&alice_id].last(2.0), &[ALICE], &[SDK]);
+    let heard = alice.hear(2_500);
+    assert_hears("Alice", &heard[&sdk_id].last(2.0), &[SDK], &[ALICE]);
+}
+
+#[test]
+fn an_unknown_code_is_said_on_the_page_and_on_the_telephone() {
+    if !isolated() {
+        return;
+    }
+    let Some(mut phone) = Peer::phone("phone", "pcma", PHONE, HOST) else {
+        return;
+    };
+    let mut program = start();
+    program.claim();
+    let room = program.create_room("Cachée");
+    let code = room["code"].as_str().expect("a code");
+    let wrong = if code == "123456789" {
+        "987654321"
+    } else {
+        "123456789"
+    };
+    let (status, answer) = program.request(
+        "POST",
+        "/api/v1/join",
+        Some(&json!({"code": wrong, "name": "X"})),
+    );
+    assert_eq!(
+        (status, &answer["code"]),
+        (404, &json!("code_unknown")),
+        "{answer}"
+    );
+    by_number(&mut phone, wrong);
+    for _ in 0..2 {
+        // A message is spoken before the next try is taken.
+        phone.hear_line(6_000);
+        phone.call(json!({"do": "digits", "keys": format!("{wrong}#")}));
+    }
+    phone.call(json!({"do": "closed", "seconds": 60}));
+}
