@@ -131,11 +131,6 @@ impl Program {
             "/api/v1/claim",
             Some(&json!({"code": code, "password": password})),
         );
-        self.ok(
-            "POST",
-            "/api/v1/session",
-            Some(&json!({"password": password})),
-        );
     }
 
     /// Creates a room: its description, with `code`, `slug` and `id`.

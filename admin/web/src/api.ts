@@ -1,26 +1,32 @@
 // The box's HTTP API as the pages use it. Errors are RFC 9457 problems with a stable `code`.
 
+/** How to reach the box by telephone. */
+export interface Phone {
+  number: string | null;
+  sip: string | null;
+}
+
 export interface Box {
   claimed: boolean;
   version: string;
-  phone: string | null;
-  sip: string | null;
+  phone: Phone;
 }
 
 export interface RoomRecord {
   id: string;
   name: string;
   code: string;
-  slug: string;
+  link: string;
   participants: number;
-  created_at: string;
+  created: string;
 }
 
 export interface Ticket {
   url: string;
   token: string;
   identity: string;
-  room: { name: string; code: string; slug: string; phone: string | null; sip: string | null };
+  room: { name: string; code: string };
+  phone: Phone;
 }
 
 /** What opens a room: its nine digits, or the slug of its link. */
@@ -43,7 +49,11 @@ async function call<T>(method: string, path: string, body?: unknown): Promise<T>
   try {
     response = await fetch(`/api/v1${path}`, {
       method,
-      headers: body === undefined ? {} : { 'content-type': 'application/json' },
+      headers: {
+        // Refusals come in the language of the page, not of the browser.
+        'accept-language': document.documentElement.lang,
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      },
       body: body === undefined ? undefined : JSON.stringify(body),
       credentials: 'same-origin',
     });
@@ -77,14 +87,14 @@ export const api = {
       await call<unknown>('GET', '/session');
       return true;
     } catch (error) {
-      if (error instanceof Problem && (error.status === 401 || error.status === 404)) return false;
+      if (error instanceof Problem && error.status === 401) return false;
       throw error;
     }
   },
   rooms: async () => (await call<{ rooms: RoomRecord[] }>('GET', '/rooms')).rooms,
   createRoom: (name: string) => call<RoomRecord>('POST', '/rooms', { name }),
   deleteRoom: (id: string) => call<void>('DELETE', `/rooms/${encodeURIComponent(id)}`),
-  changeCode: (id: string) => call<RoomRecord>('POST', `/rooms/${encodeURIComponent(id)}/code`, {}),
+  changeCode: (id: string) => call<RoomRecord>('POST', `/rooms/${encodeURIComponent(id)}/code`),
   join: (door: Door, name: string) => call<Ticket>('POST', '/join', { ...door, name }),
 };
 
@@ -96,4 +106,9 @@ export function digits(text: string): string {
 /** Nine digits as people read them: `123 456 789`. */
 export function spaced(code: string): string {
   return digits(code).replace(/(\d{3})(?=\d)/g, '$1 ').trim();
+}
+
+/** The address that opens the same room again: a code stays behind `#`, out of every request. */
+export function address(door: Door): string {
+  return 'slug' in door ? `${location.origin}/r/${door.slug}` : `${location.origin}/c#${door.code}`;
 }

@@ -25,6 +25,7 @@ void i18next.use(initReactI18next).init({
   resources: { fr: { translation: fr }, en: { translation: en } },
   lng: preferred(),
   fallbackLng: 'fr',
+  showSupportNotice: false,
   interpolation: { escapeValue: false },
 });
 const label = (language: string) => {

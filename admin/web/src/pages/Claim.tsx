@@ -20,14 +20,13 @@ export function Claim({ onDone }: { onDone: () => void }) {
     setError(null);
     try {
       await api.claim(code.trim(), password);
-      await api.signIn(password);
       onDone();
     } catch (e) {
       setError(e);
       setBusy(false);
     }
   }
-  const weak = error instanceof Problem && error.code === 'password_weak';
+  const weak = error instanceof Problem && error.code === 'field_invalid';
   return (
     <Page title={t('claim.title')}>
       <form className="card narrow" onSubmit={submit}>

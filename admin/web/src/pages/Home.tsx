@@ -31,8 +31,8 @@ export function Home({ box, signedIn, onSignedOut }: { box: Box; signedIn: boole
           </section>
         )}
       </div>
-      {box.phone && (
-        <p className="phone-line"><PhoneIcon /> {t('home.phone')} : <strong>{box.phone}</strong></p>
+      {(box.phone.number ?? box.phone.sip) && (
+        <p className="phone-line"><PhoneIcon /> {t('home.phone')} : <strong>{box.phone.number ?? box.phone.sip}</strong></p>
       )}
       {signedIn && <Rooms box={box} />}
     </Page>
@@ -123,10 +123,10 @@ function Rooms({ box }: { box: Box }) {
 function RoomRow({ room, box, onChange, onError }: { room: RoomRecord; box: Box; onChange: () => void; onError: (e: unknown) => void }) {
   const { t } = useTranslation();
   const [copied, setCopied] = useState(false);
-  const link = `${location.origin}/r/${room.slug}`;
   async function copy() {
-    const lines = [t('home.invitation', { name: room.name, link, code: spaced(room.code) })];
-    if (box.phone) lines.push(t('home.invitationPhone', { phone: box.phone, code: spaced(room.code) }));
+    const lines = [t('home.invitation', { name: room.name, link: room.link, code: spaced(room.code) })];
+    const phone = box.phone.number ?? box.phone.sip;
+    if (phone) lines.push(t('home.invitationPhone', { phone, code: spaced(room.code) }));
     await navigator.clipboard.writeText(lines.join('\n'));
     setCopied(true);
     setTimeout(() => setCopied(false), 2500);
@@ -139,7 +139,7 @@ function RoomRow({ room, box, onChange, onError }: { room: RoomRecord; box: Box;
       </div>
       <p className="room-code mono" aria-label={`${t('room.code')} ${spaced(room.code)}`}>{spaced(room.code)}</p>
       <div className="room-acts">
-        <Button className="button primary" onPress={() => go(`/r/${room.slug}`)}>{t('home.open')}</Button>
+        <Button className="button primary" onPress={() => go(new URL(room.link).pathname)}>{t('home.open')}</Button>
         <Button className="button" onPress={() => void copy().catch(onError)}>
           {copied ? <CheckIcon /> : <CopyIcon />}<span aria-live="polite">{copied ? t('home.copied') : t('home.copy')}</span>
         </Button>

@@ -2,7 +2,7 @@ import { ConnectionState, DisconnectReason, type Room as LiveKitRoom, type Remot
 import { useEffect, useLayoutEffect, useRef, useState } from 'react';
 import { Button, ToggleButton } from 'react-aria-components';
 import { useTranslation } from 'react-i18next';
-import { type Door, type Ticket, spaced } from '../api';
+import { type Door, type Ticket, address, spaced } from '../api';
 import { CameraIcon, CameraOffIcon, CloseIcon, CopyIcon, InviteIcon, LeaveIcon, MicrophoneIcon, MicrophoneOffIcon, PeopleIcon, PhoneIcon, WarningIcon } from '../kit/icons';
 import type { Choice } from '../pages/Prejoin';
 import { enter } from './join';
@@ -107,7 +107,7 @@ export function Room({ ticket, room, door, choice, onLeft }: { ticket: Ticket; r
               <h2>{panel === 'invite' ? t('room.info') : `${t('room.people')} (${people.length})`}</h2>
               <Button className="round small" aria-label={t('room.close')} onPress={() => setPanel(null)}><CloseIcon /></Button>
             </div>
-            {panel === 'invite' ? <Invite ticket={ticket} /> : (
+            {panel === 'invite' ? <Invite ticket={ticket} door={door} /> : (
               <ul className="people">
                 {people.map((p) => (
                   <li key={p.sid || p.identity}>
@@ -122,7 +122,7 @@ export function Room({ ticket, room, door, choice, onLeft }: { ticket: Ticket; r
       </main>
       {people.filter((p) => !p.isLocal).map((p) => <Voice key={p.sid} participant={p} />)}
       {people.length === 1 && !panel && !interrupted && (
-        <div className="alone"><p>{t('room.alone')}</p><Invite ticket={ticket} /></div>
+        <div className="alone"><p>{t('room.alone')}</p><Invite ticket={ticket} door={door} /></div>
       )}
       <footer className="controls" role="toolbar" aria-label={t('room.controls')}>
         <ToggleButton className={local.isMicrophoneEnabled ? 'round' : 'round off'} isSelected={local.isMicrophoneEnabled} aria-label={t(local.isMicrophoneEnabled ? 'room.microphoneOff' : 'room.microphoneOn')} onChange={(on) => void local.setMicrophoneEnabled(on, { deviceId: choice.microphoneId })}>
@@ -147,10 +147,11 @@ async function publish(room: LiveKitRoom, choice: Choice): Promise<void> {
 }
 
 /** The doors of this room, to read out or to copy. */
-function Invite({ ticket }: { ticket: Ticket }) {
+function Invite({ ticket, door }: { ticket: Ticket; door: Door }) {
   const { t } = useTranslation();
-  const { code, slug, phone, sip } = ticket.room;
-  const link = `${location.origin}/r/${slug}`;
+  const { code } = ticket.room;
+  const { number, sip } = ticket.phone;
+  const link = address(door);
   return (
     <dl className="invite">
       <dt>{t('room.link')}</dt>
@@ -160,8 +161,8 @@ function Invite({ ticket }: { ticket: Ticket }) {
       </dd>
       <dt>{t('room.code')}</dt>
       <dd className="mono big">{spaced(code)}</dd>
-      {phone && (<><dt>{t('room.phone')}</dt><dd><strong>{phone}</strong><br /><span className="quiet">{t('room.phoneHelp')}</span></dd></>)}
-      {sip && (<><dt>{t('room.sip')}</dt><dd className="mono">{`${code}@${sip}`}</dd></>)}
+      {number && (<><dt>{t('room.phone')}</dt><dd><strong>{number}</strong><br /><span className="quiet">{t('room.phoneHelp')}</span></dd></>)}
+      {sip && (<><dt>{t('room.sip')}</dt><dd className="mono">{sip.replace(/^(sips?:)?[^@]*@?/, `$1${code}@`)}</dd></>)}
     </dl>
   );
 }
