@@ -53,6 +53,12 @@ const here_commands = {
   text: async ({ selector }) => ({ text: await page.locator(selector).first().innerText({ timeout: 15000 }) }),
   seen: async ({ selector, timeout = 15000 }) => { await page.locator(selector).first().waitFor({ timeout }); return {}; },
   viewport: async ({ width, height }) => { await page.setViewportSize({ width, height }); return {}; },
+  // Accessibility: what axe-core finds against WCAG 2.1 A and AA; evaluated, so the page's own policy stays as it is.
+  axe: async () => {
+    await page.evaluate(readFileSync(join(here, 'node_modules/axe-core/axe.min.js'), 'utf8'));
+    const result = await page.evaluate(() => window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'] }));
+    return result.violations.map((v) => ({ id: v.id, help: v.help, nodes: v.nodes.map((n) => `${n.html.slice(0, 200)} ${n.failureSummary ?? ''}`).slice(0, 5) }));
+  },
   evaluate: async ({ script }) => ({ value: await page.evaluate(script) }),
 };
 

@@ -1,0 +1,167 @@
+//! The pages as a person meets them, in Chromium: every page is looked at (screenshots in the
+//! artefact folder), walked with the keyboard and checked for accessibility.
+
+use palabre_tests::network::{HOST, isolated};
+use palabre_tests::peer::{Peer, write_tone};
+use palabre_tests::program::Program;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Where screenshots go: `PALABRE_ARTEFACTS`, or `target/artefacts`.
+fn artefacts() -> PathBuf {
+    let folder = std::env::var_os("PALABRE_ARTEFACTS").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/artefacts"),
+        PathBuf::from,
+    );
+    std::fs::create_dir_all(&folder).expect("an artefact folder");
+    folder
+}
+
+fn look(browser: &mut Peer, name: &str) {
+    let path = artefacts().join(format!("{name}.png"));
+    browser.call(json!({"do": "screenshot", "path": path}));
+}
+
+fn assert_accessible(browser: &mut Peer, page: &str) {
+    let violations = browser.call(json!({"do": "axe"}));
+    assert_eq!(violations, json!([]), "{page}: {violations:#}");
+}
+
+fn click(browser: &mut Peer, selector: &str) {
+    browser.call(json!({"do": "click", "selector": selector}));
+}
+
+fn fill(browser: &mut Peer, selector: &str, value: &str) {
+    browser.call(json!({"do": "fill", "selector": selector, "value": value}));
+}
+
+fn seen(browser: &mut Peer, selector: &str) {
+    browser.call(json!({"do": "seen", "selector": selector, "timeout": 30_000}));
+}
+
+#[test]
+fn a_stranger_claims_the_box_creates_a_room_and_is_joined_by_browser_and_telephone() {
+    if !isolated() {
+        return;
+    }
+    let tone = std::env::temp_dir().join(format!("palabre-pages-{}.wav", std::process::id()));
+    write_tone(&tone, 440);
+    let (Some(mut anne), Some(mut bao), Some(mut phone)) = (
+        Peer::chromium("anne", Some(&tone)),
+        Peer::chromium("bao", Some(&tone)),
+        Peer::phone("phone", "pcma", 1_000, HOST),
+    ) else {
+        return;
+    };
+    let (media, sip) = (format!("{HOST}:7880"), format!("{HOST}:5060"));
+    let program = Program::start(&[
+        ("PALABRE__MEDIA__BIND", media.as_str()),
+        ("PALABRE__SIP__BIND", sip.as_str()),
+        ("PALABRE__HTTP__PHONE_NUMBER", "01 23 45 67 89"),
+    ]);
+    let home = format!("{}/", program.url);
+
+    // Home, and an unknown code.
+    anne.call(json!({"do": "goto", "url": home}));
+    seen(&mut anne, "h1");
+    look(&mut anne, "01-accueil");
+    assert_accessible(&mut anne, "home");
+    fill(&mut anne, "input[name=code]", "12345");
+    anne.call(json!({"do": "press", "key": "Enter"}));
+    seen(&mut anne, "text=Il faut neuf chiffres");
+    fill(&mut anne, "input[name=code]", "123 456 789");
+    anne.call(json!({"do": "press", "key": "Enter"}));
+    fill(&mut anne, "input[name=name]", "Anne");
+    click(&mut anne, "button[type=submit]");
+    seen(&mut anne, "text=Aucune réunion n’a ce code");
+    look(&mut anne, "02-code-inconnu");
+
+    // First run.
+    anne.call(json!({"do": "goto", "url": format!("{home}admin")}));
+    seen(&mut anne, "input[name=code]");
+    look(&mut anne, "03-prise-en-main");
+    assert_accessible(&mut anne, "claim");
+    let code = program
+        .claim_code
+        .clone()
+        .expect("a first start prints a claim code");
+    fill(&mut anne, "input[name=code]", &code);
+    fill(
+        &mut anne,
+        "input[name=password]",
+        "une phrase de passe assez longue",
+    );
+    click(&mut anne, "button[type=submit]");
+
+    // A room.
+    fill(&mut anne, "input[name=room]", "Conseil de quartier");
+    click(&mut anne, "text=Créer >> nth=-1");
+    seen(&mut anne, ".room-row");
+    look(&mut anne, "04-reunions");
+    assert_accessible(&mut anne, "rooms");
+    let room_code = anne.call(json!({"do": "text", "selector": ".room-code"}))["text"]
+        .as_str()
+        .expect("a code")
+        .replace(' ', "");
+    assert_eq!(room_code.len(), 9, "{room_code}");
+    anne.call(json!({"do": "viewport", "width": 360, "height": 740}));
+    look(&mut anne, "05-reunions-telephone-mobile");
+    anne.call(json!({"do": "viewport", "width": 1280, "height": 800}));
+
+    // In by the link.
+    click(&mut anne, ".room-row .button.primary");
+    fill(&mut anne, "input[name=name]", "Anne Martin");
+    seen(&mut anne, "video:not([hidden])");
+    look(&mut anne, "06-avant-d-entrer");
+    assert_accessible(&mut anne, "prejoin");
+    click(&mut anne, "button[type=submit]");
+    seen(&mut anne, ".tile");
+    look(&mut anne, "07-seule");
+    assert_accessible(&mut anne, "room, alone");
+
+    // By the code, in English.
+    bao.call(json!({"do": "goto", "url": home}));
+    click(&mut bao, "button[aria-label=English]");
+    seen(&mut bao, "text=Join a meeting");
+    look(&mut bao, "08-home-english");
+    fill(&mut bao, "input[name=code]", &room_code);
+    bao.call(json!({"do": "press", "key": "Enter"}));
+    fill(&mut bao, "input[name=name]", "Bảo Nguyễn");
+    click(&mut bao, "button[type=submit]");
+
+    // By telephone.
+    let answer = phone.call(json!({"do": "dial", "uri": format!("sip:{room_code}@{HOST}")}));
+    assert_eq!(answer["type"], "CALL_ESTABLISHED", "{answer}");
+    for browser in [&mut anne, &mut bao] {
+        seen(browser, ".tile >> nth=2");
+        seen(browser, ".tile:not(:first-child) video");
+        seen(browser, ".tile-phone");
+        // The telephone plays a steady tone: it is seen to speak.
+        seen(browser, ".tile.speaking");
+    }
+    look(&mut anne, "09-a-trois");
+    assert_accessible(&mut anne, "room");
+    click(&mut anne, "button[aria-label^=Participants]");
+    look(&mut anne, "10-participants");
+    click(&mut anne, "button[aria-label=Inviter]");
+    seen(&mut anne, "text=01 23 45 67 89");
+    look(&mut anne, "11-inviter");
+    assert_accessible(&mut anne, "room with its panel");
+
+    // The microphone, by keyboard: Bao sees it.
+    click(&mut anne, "button[aria-label='Couper le microphone']");
+    seen(&mut bao, ".tile:has-text('Anne Martin') .tile-muted");
+    look(&mut bao, "12-muted-english");
+
+    // Leaving.
+    click(&mut anne, "button[aria-label=Quitter]");
+    seen(&mut anne, "text=Vous avez quitté la réunion");
+    look(&mut anne, "13-apres");
+    assert_accessible(&mut anne, "left");
+    bao.until(
+        "two tiles",
+        20,
+        &json!({"do": "evaluate", "script": "document.querySelectorAll('.tile').length"}),
+        |count| count["value"] == 2,
+    );
+}
