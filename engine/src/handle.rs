@@ -376,6 +376,13 @@ impl Engine {
         answer.await.map_err(|_| JoinError::Stopping)?
     }
 
+    pub(crate) fn mute_leg(&self, leg: LegId, muted: bool) {
+        for shard in &self.inner.shards {
+            // A stopped shard has no legs left to mute.
+            let _ = shard.send(Input::MuteLeg { leg, muted });
+        }
+    }
+
     pub(crate) fn close_leg(&self, leg: LegId) {
         for shard in &self.inner.shards {
             // A stopped shard has no legs left to forget.

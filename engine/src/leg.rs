@@ -63,6 +63,12 @@ impl Leg {
         self.line.update(update);
     }
 
+    /// Mutes or unmutes the caller at its own wish; everybody in the room sees it. A leg that is in no room stays as
+    /// it is.
+    pub fn set_muted(&self, muted: bool) {
+        self.engine.mute_leg(self.id(), muted);
+    }
+
     /// Ends the leg, leaving its room.
     pub fn close(self) {}
 }

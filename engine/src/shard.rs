@@ -41,6 +41,11 @@ pub(crate) enum Input {
         identity: LegIdentity,
         reply: oneshot::Sender<Result<(), JoinError>>,
     },
+    /// The caller muted or unmuted itself by key: the same as a participant muting its own track.
+    MuteLeg {
+        leg: LegId,
+        muted: bool,
+    },
     LegClosed(LegId),
     Shutdown(oneshot::Sender<()>),
 }

@@ -332,8 +332,23 @@ impl Call {
             LegEvent::Digit(key) => self.key(now, key, KeyPath::Rtp),
             LegEvent::PlayFinished => self.speech_moved(now, true),
             LegEvent::MediaTimeout => self.hang_up(Ended::MediaTimeout),
+            LegEvent::Muted(muted) => self.muted_by_engine(now, muted),
             LegEvent::Removed(reason) => self.removed(now, reason),
         }
+    }
+
+    /// The engine muted or unmuted the line: the echo of the caller's own key, or an organiser's doing.
+    fn muted_by_engine(&mut self, now: Instant, muted: bool) {
+        if !self.in_room() || self.muted == muted {
+            return;
+        }
+        self.muted = muted;
+        let phrase = if muted {
+            Phrase::MutedByHost
+        } else {
+            Phrase::Unmuted
+        };
+        self.say(now, sentences(self.language, &[phrase]));
     }
 
     fn removed(&mut self, now: Instant, reason: RemovedReason) {

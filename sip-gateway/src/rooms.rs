@@ -111,7 +111,7 @@ impl Line for EngineLine {
     }
 
     fn set_muted(&self, muted: bool) {
-        let _ = muted;
+        self.leg.set_muted(muted);
     }
 
     fn join(

@@ -85,6 +85,8 @@ pub enum LegEvent {
     Digit(char),
     /// The prompt given to `play` was heard to its end (not sent when it is stopped or replaced).
     PlayFinished,
+    /// [`Command::SetLegMuted`] was applied, whoever wished it: the caller by key or an organiser.
+    Muted(bool),
     /// No RTP came for the media timeout although some was expected; sent once per silence.
     MediaTimeout,
     /// The other end said RTCP BYE or the leg left its room: a word for the log, no more events of the room.

@@ -403,6 +403,18 @@ fn keys_mute_and_unmute_and_the_caller_is_told() {
 }
 
 #[test]
+fn who_is_muted_by_the_host_is_told_and_can_unmute() {
+    let mut phone = Phone::in_room();
+    phone.give(Input::Line(LegEvent::Muted(true)));
+    assert_eq!(phone.phrases(), [Phrase::MutedByHost]);
+    phone.keys("0");
+    assert_eq!(phone.asked[0], Output::SetMuted(false));
+    assert_eq!(phone.phrases(), [Phrase::Unmuted]);
+    phone.give(Input::Line(LegEvent::Muted(false)));
+    assert_eq!(phone.take(), [], "the echo of its own key");
+}
+
+#[test]
 fn a_key_sent_both_ways_counts_once() {
     let mut phone = Phone::in_room();
     phone.keys("0");
