@@ -13,7 +13,8 @@ use super::packet::Packet;
 use crate::ids::{MediaKind, SessionId, SubscriptionId, TrackId, WorkerIndex};
 use crate::rtp::{ExtensionIds, Mid, Rid};
 use crate::transport::{
-    CloseReason, DataChannel, IceCredentials, RemoteParameters, SrtpProfile, TransportConfig,
+    CloseReason, DataChannel, IceCredentials, RemoteParameters, SendDataError, SrtpProfile,
+    TransportConfig,
 };
 
 /// Simulcast encodings of one track at most (RFC 8853 sets no bound; browsers send three).
@@ -208,6 +209,35 @@ impl Level {
             0.0
         }
     }
+}
+
+/// Why a command was refused. Nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// This router does not own the session.
+    #[error("the session is not owned by this worker")]
+    UnknownSession,
+    /// The session has no such subscription.
+    #[error("the session has no such subscription")]
+    UnknownSubscription,
+    /// The session has no such track.
+    #[error("the session has no such track")]
+    UnknownTrack,
+    /// The worker has as many sessions as it may.
+    #[error("the worker has as many sessions as it may have")]
+    TooManySessions,
+    /// The session publishes as many tracks as it may.
+    #[error("the session publishes as many tracks as it may")]
+    TooManyTracks,
+    /// The session receives as many tracks as it may.
+    #[error("the session receives as many tracks as it may")]
+    TooManySubscriptions,
+    /// A session with this name or ufrag is there already.
+    #[error("a session with this name or ufrag exists already")]
+    Exists,
+    /// The message was not queued.
+    #[error("data message: {0}")]
+    Data(#[from] SendDataError),
 }
 
 /// What a worker reports.

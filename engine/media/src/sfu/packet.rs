@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::command::{Codec, Layer};
+use crate::codec::vp8::Vp8Descriptor;
 use crate::ids::TrackId;
 use crate::rtp::AudioLevel;
 
@@ -27,8 +28,13 @@ pub struct Descriptor {
     pub marker: bool,
     /// Whether a key frame starts in this packet (always false for audio).
     pub key_frame: bool,
-    /// Whether a frame can start here (always true for audio).
-    pub frame_start: bool,
+    /// Whether it was the newest of its encoding when it arrived; false for late packets.
+    pub in_order: bool,
+    /// Grows by one whenever the encoding's source starts anew (another SSRC, end of a mute):
+    /// numbers and timestamps before and after do not compare.
+    pub epoch: u16,
+    /// VP8's payload descriptor, when the payload has one.
+    pub vp8: Option<Vp8Descriptor>,
     /// Loudness, when the sender tells it.
     pub audio_level: Option<AudioLevel>,
     /// Extended sequence number of the source, per encoding.
@@ -139,5 +145,68 @@ impl PacketPool {
             self.buffers.push_back(buffer);
         }
         None
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    #[allow(clippy::disallowed_methods)] // where a test's clock begins
+    pub(in super::super) fn start_of_clock() -> Instant {
+        Instant::now()
+    }
+
+    pub(in super::super) fn descriptor() -> Descriptor {
+        let arrival = start_of_clock();
+        Descriptor {
+            track: TrackId(1),
+            layer: 0,
+            codec: Codec::Vp8,
+            marker: false,
+            key_frame: false,
+            in_order: true,
+            epoch: 0,
+            vp8: None,
+            audio_level: None,
+            sequence: 0x1_0000,
+            timestamp: 0,
+            arrival,
+            clock: ClockMapping {
+                at: arrival,
+                timestamp: 0,
+            },
+        }
+    }
+
+    #[test]
+    fn buffers_come_back_when_the_last_holder_lets_go() {
+        let mut pool = PacketPool::new(8);
+        let first = pool.packet(descriptor(), b"one").unwrap();
+        let second = pool.packet(descriptor(), b"two").unwrap();
+        assert_eq!(
+            (first.payload(), second.payload()),
+            (&b"one"[..], &b"two"[..])
+        );
+        let address = Arc::as_ptr(&first);
+        drop(first);
+        let third = pool.packet(descriptor(), b"three").unwrap();
+        assert_eq!(Arc::as_ptr(&third), address);
+        assert_eq!(
+            (second.payload(), third.payload()),
+            (&b"two"[..], &b"three"[..])
+        );
+        assert_eq!(pool.len(), 2);
+    }
+
+    #[test]
+    fn the_pool_is_bounded_and_refuses_what_does_not_fit() {
+        let mut pool = PacketPool::new(4);
+        let held: Vec<_> = (0..20)
+            .map(|_| pool.packet(descriptor(), b"x").unwrap())
+            .collect();
+        assert_eq!((pool.len(), held.len()), (4, 20));
+        assert!(pool.packet(descriptor(), &[0; MAX_PAYLOAD + 1]).is_none());
+        assert!(pool.packet(descriptor(), &[0; MAX_PAYLOAD]).is_some());
     }
 }
