@@ -26,7 +26,7 @@ use crate::rtp::rtcp::{Compound, Feedback, ReportBlock, RtcpPacket};
 use crate::rtp::twcc::Arrivals;
 use crate::rtp::{ExtensionIds, ExtensionValues, rtx};
 use crate::sfu::Codec;
-use crate::srtp::{MasterKey, SrtpReceiver, SrtpSender};
+use crate::srtp::{self, SrtpReceiver};
 use crate::transport::{CloseReason, Transport, TransportEvent, TransportOutput};
 
 /// How often transport-wide feedback is sent while packets arrive. A lower value lets the
@@ -153,16 +153,8 @@ impl Session {
         match event {
             TransportEvent::IceConnected { remote } => self.egress.set_destination(remote),
             TransportEvent::DtlsConnected { keying, profile } => {
-                let ours = MasterKey {
-                    key: keying.local_key(),
-                    salt: keying.local_salt(),
-                };
-                let theirs = MasterKey {
-                    key: keying.remote_key(),
-                    salt: keying.remote_salt(),
-                };
-                let sender = SrtpSender::new(profile, ours).expect("keying is the profile's");
-                let receiver = SrtpReceiver::new(profile, theirs).expect("keying is the profile's");
+                let (sender, receiver) =
+                    srtp::contexts(profile, &keying).expect("keying is the profile's");
                 self.egress.set_keys(sender);
                 self.srtp = Some(receiver);
                 self.reports_due = now + REPORTS;
