@@ -12,6 +12,9 @@ pub mod rtx;
 pub mod seq;
 pub mod twcc;
 
+#[cfg(test)]
+mod tests;
+
 pub use ext::{AbsSendTime, AudioLevel, Extension, ExtensionForm, ExtensionIds, ExtensionValues};
 pub use ext::{Extensions, Label, Mid, Rid};
 pub use history::SendHistory;
