@@ -14,6 +14,9 @@ mod offer;
 mod sdp;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 
 use crate::ids::MediaKind;

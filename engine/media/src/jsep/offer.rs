@@ -14,7 +14,7 @@ const MAX_IDENTIFIER: usize = 128;
 /// The first section carries data channels; each other carries one track at a time. A removed
 /// track's section is offered as inactive and, once that is answered, serves the next track
 /// of its kind under the same mid, so that a long meeting does not grow its descriptions.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Offerer {
     session_id: u64,
     /// Number of the last offer.
