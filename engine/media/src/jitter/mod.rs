@@ -478,7 +478,7 @@ impl Playout {
         let (Some(decoder), Some(packet)) = (self.decoder.opus(), self.ring.packet(from)) else {
             return false;
         };
-        if !opus::has_fec(packet.payload) || samples % 120 != 0 {
+        if !opus::has_fec(packet.payload) || !samples.is_multiple_of(120) {
             return false;
         }
         let start = self.ready.len();
@@ -511,7 +511,7 @@ impl Playout {
     fn stretch(&mut self, heard: i64, excess: i64, sound: &mut Vec<f32>) {
         let mean = sound.iter().map(|s| s * s).sum::<f32>() / sound.len() as f32;
         self.energy += 0.02 * (mean - self.energy);
-        if -TOO_SHORT <= excess && excess <= TOO_LONG {
+        if (-TOO_SHORT..=TOO_LONG).contains(&excess) {
             return;
         }
         let quiet = mean < QUIET || mean < 0.02 * self.energy;
