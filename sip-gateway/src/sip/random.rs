@@ -40,6 +40,21 @@ impl Random {
         hasher.finish()
     }
 
+    /// A 128-bit key of a tuple of texts, unknown to who does not hold the seed: table keys without the texts.
+    pub(super) fn key(&self, texts: &[&str]) -> u128 {
+        let half = |side: u8| {
+            let mut hasher = DefaultHasher::new();
+            hasher.write(&self.seed);
+            hasher.write_u8(side);
+            for text in texts {
+                hasher.write_usize(text.len());
+                hasher.write(text.as_bytes());
+            }
+            hasher.finish()
+        };
+        u128::from(half(0)) << 64 | u128::from(half(1))
+    }
+
     /// A hasher for tables whose keys strangers choose.
     pub fn hasher(&mut self) -> KeyedHasher {
         KeyedHasher(self.draw())

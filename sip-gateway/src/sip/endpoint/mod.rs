@@ -1,12 +1,21 @@
 //! The endpoint: one home for the tables of connections, transactions and dialogs, and their one clock.
 
-use std::collections::VecDeque;
+mod call;
+mod caller;
+mod inside;
+mod server;
+mod wire;
+
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::event::{Dial, DialogId, Flow, Input, Output};
-use super::limits::Limits;
-use super::random::Random;
-use super::sdp::{Direction, LocalMedia, Media, MediaPolicy};
+use super::dialog::{Dialog, State};
+use super::event::{ConnectionId, DialogId, Ending, Event, Flow, Input, Output};
+use super::limits::{Limits, Loads, Source};
+use super::random::{KeyedHasher, Random};
+use super::sdp::MediaPolicy;
+use super::timer::{Alarms, Timers};
+use super::transaction::{Client, Due, Server};
 
 /// Settings of an [`Endpoint`].
 #[derive(Debug, Clone)]
@@ -21,7 +30,7 @@ pub struct Config {
     pub limits: Limits,
     /// RTT estimate T1 (RFC 3261 §17.1.1.1). Lower repairs losses sooner, higher spares slow links.
     pub t1: Duration,
-    /// How long a call may ring before it is refused with 480.
+    /// How long a call may ring before it is refused with 480 (or given up, if we dialled).
     pub ring: Duration,
     /// Smallest session interval we accept (RFC 4028 Min-SE, at least 90 s).
     pub min_session: Duration,
@@ -46,27 +55,136 @@ impl Default for Config {
 #[error("the call has ended, or cannot do this now")]
 pub struct NoSuchDialog;
 
+/// What came and went nowhere, by reason. Only ever grows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests read.
+    pub requests: u64,
+    /// Responses read.
+    pub responses: u64,
+    /// Keep-alives.
+    pub keep_alives: u64,
+    /// Datagrams that are no SIP.
+    pub not_sip: u64,
+    /// Requests refused for their form (400, 505).
+    pub malformed: u64,
+    /// Requests refused as not servable (405, 415, 416, 420, 482, 483, 488, 501...).
+    pub refused: u64,
+    /// Requests refused because a table was full (503).
+    pub overloaded: u64,
+    /// Repeated requests absorbed.
+    pub repeated: u64,
+    /// Responses that match no transaction.
+    pub stray_responses: u64,
+    /// ACKs that match nothing.
+    pub stray_acks: u64,
+    /// Streams closed because they could not be followed, or above the limit.
+    pub broken_streams: u64,
+}
+
+/// Whose alarm it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    Server(u128),
+    Client(u128),
+    Dialog(u64),
+}
+
+#[derive(Debug)]
+struct ServerEntry {
+    machine: Server,
+    alarm: Option<Instant>,
+    /// Key in `merged`, of requests without To tag.
+    merge: Option<u128>,
+    source: Source,
+    dialog: Option<u64>,
+}
+
+/// What a response belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// INVITE or re-INVITE of a dialog.
+    Invite(u64),
+    /// BYE or CANCEL: the response changes nothing.
+    Farewell,
+}
+
+#[derive(Debug)]
+struct ClientEntry {
+    machine: Client,
+    alarm: Option<Instant>,
+    purpose: Purpose,
+}
+
+#[derive(Debug)]
+struct Connection {
+    flow: Flow,
+    framer: super::frame::Framer,
+    open: bool,
+    /// Written before it opened.
+    waiting: Vec<bytes::Bytes>,
+}
+
+type Table<K, V> = HashMap<K, V, KeyedHasher>;
+
 /// A SIP user agent for many calls. See the module for its contract with the shell.
 #[derive(Debug)]
 pub struct Endpoint {
     config: Config,
+    timers: Timers,
     random: Random,
     outputs: VecDeque<Output>,
+    servers: Table<u128, ServerEntry>,
+    merged: Table<u128, u128>,
+    clients: Table<u128, ClientEntry>,
+    dialogs: Table<u64, Box<Dialog>>,
+    /// Call-ID and local tag to dialog.
+    names: Table<u128, u64>,
+    connections: Table<ConnectionId, Connection>,
+    loads: Loads,
+    alarms: Alarms<Owner>,
+    counters: Counters,
+    next_dialog: u64,
+    next_connection: u64,
 }
 
 impl Endpoint {
     /// An endpoint without calls. `random` from the OS.
-    pub fn new(config: Config, random: Random) -> Self {
+    pub fn new(config: Config, mut random: Random) -> Self {
         Endpoint {
+            timers: Timers::new(config.t1),
             config,
-            random,
             outputs: VecDeque::new(),
+            servers: Table::with_hasher(random.hasher()),
+            merged: Table::with_hasher(random.hasher()),
+            clients: Table::with_hasher(random.hasher()),
+            dialogs: Table::with_hasher(random.hasher()),
+            names: Table::with_hasher(random.hasher()),
+            connections: Table::with_hasher(random.hasher()),
+            loads: Loads::new(random.hasher()),
+            alarms: Alarms::default(),
+            counters: Counters::default(),
+            next_dialog: 0,
+            next_connection: 0,
+            random,
         }
     }
 
     /// Takes one input. Drain [`poll`](Self::poll) afterwards, then wait for input or [`deadline`](Self::deadline).
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
-        let _ = (now, input);
+        self.run_alarms(now);
+        match input {
+            Input::Datagram { from, to, bytes } => self.datagram(now, from, to, bytes),
+            Input::Connected {
+                connection,
+                protocol,
+                from,
+                to,
+            } => self.connected(connection, protocol, from, to),
+            Input::Stream { connection, bytes } => self.stream(now, connection, bytes),
+            Input::Closed { connection } => self.closed(now, connection),
+            Input::Timeout => {}
+        }
     }
 
     /// The next thing to do, in order, or `None`.
@@ -76,82 +194,168 @@ impl Endpoint {
 
     /// When to give [`Input::Timeout`], if nothing else comes before.
     pub fn deadline(&self) -> Option<Instant> {
-        None
-    }
-
-    /// Sends 180 Ringing.
-    pub fn ring(&mut self, now: Instant, dialog: DialogId) -> Result<(), NoSuchDialog> {
-        let _ = (now, dialog);
-        Err(NoSuchDialog)
-    }
-
-    /// Answers 200 with our SDP. Returns the media to start now, or `None` if the caller offered nothing: then
-    /// [`Event::Media`](super::Event::Media) comes with the ACK.
-    pub fn accept(
-        &mut self,
-        now: Instant,
-        dialog: DialogId,
-        local: LocalMedia,
-    ) -> Result<Option<Media>, NoSuchDialog> {
-        let _ = (now, dialog, local);
-        Err(NoSuchDialog)
-    }
-
-    /// Refuses an unanswered call: 404, 486, 503, 603... [`Event::Ended`](super::Event::Ended) follows.
-    pub fn reject(
-        &mut self,
-        now: Instant,
-        dialog: DialogId,
-        status: u16,
-    ) -> Result<(), NoSuchDialog> {
-        let _ = (now, dialog, status);
-        Err(NoSuchDialog)
-    }
-
-    /// Ends a call whatever its state: CANCEL, BYE, or 480 if it still waits for our answer.
-    /// [`Event::Ended`](super::Event::Ended) with [`Ending::HungUp`](super::Ending::HungUp) comes at once; what is left to say to the peer is said by the core.
-    pub fn hang_up(&mut self, now: Instant, dialog: DialogId) -> Result<(), NoSuchDialog> {
-        let _ = (now, dialog);
-        Err(NoSuchDialog)
-    }
-
-    /// Offers another direction by re-INVITE (hold: [`Direction::SendOnly`], resume: [`Direction::SendRecv`]).
-    pub fn redirect(
-        &mut self,
-        now: Instant,
-        dialog: DialogId,
-        direction: Direction,
-    ) -> Result<(), NoSuchDialog> {
-        let _ = (now, dialog, direction);
-        Err(NoSuchDialog)
-    }
-
-    /// Calls somebody: INVITE with our offer. Progress comes as [`Event::Ringing`](super::Event::Ringing),
-    /// [`Event::Media`](super::Event::Media), [`Event::Answered`](super::Event::Answered), [`Event::Ended`](super::Event::Ended).
-    /// Refused when the table of dialogs is full or a text holds a line break.
-    pub fn dial(
-        &mut self,
-        now: Instant,
-        dial: &Dial,
-        local: LocalMedia,
-    ) -> Result<DialogId, NoSuchDialog> {
-        let _ = (now, dial, local, &mut self.random, &self.config);
-        Err(NoSuchDialog)
+        self.alarms.first()
     }
 
     /// The flow over which requests of a dialog go now.
     pub fn flow(&self, dialog: DialogId) -> Option<Flow> {
-        let _ = dialog;
-        None
+        self.dialogs.get(&dialog.0).map(|dialog| dialog.flow)
     }
 
-    /// Dialogs now, early ones included.
+    /// Dialogs now, early and closing ones included.
     pub fn dialogs(&self) -> usize {
-        0
+        self.dialogs.len()
     }
 
     /// Transactions now, of both kinds.
     pub fn transactions(&self) -> usize {
-        0
+        self.servers.len() + self.clients.len()
+    }
+
+    /// Entries of all tables: zero when nothing happens any more.
+    pub fn entries(&self) -> usize {
+        self.dialogs()
+            + self.transactions()
+            + self.names.len()
+            + self.merged.len()
+            + self.connections.len()
+            + self.loads.len()
+            + self.alarms.len()
+            + self.outputs.len()
+    }
+
+    /// Bytes the dialogs hold.
+    pub fn dialog_bytes(&self) -> usize {
+        self.dialogs.values().map(|dialog| dialog.size()).sum()
+    }
+
+    /// What came so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn run_alarms(&mut self, now: Instant) {
+        while let Some(owner) = self.alarms.due(now) {
+            match owner {
+                Owner::Server(key) => self.server_due(now, key),
+                Owner::Client(key) => self.client_due(now, key),
+                Owner::Dialog(id) => self.dialog_due(now, id),
+            }
+        }
+    }
+
+    fn server_due(&mut self, now: Instant, key: u128) {
+        let Some(entry) = self.servers.get_mut(&key) else {
+            return;
+        };
+        entry.alarm = None;
+        let flow = entry.machine.flow;
+        match entry.machine.due(now, &self.timers) {
+            Due::Wait => {}
+            Due::Resend(bytes) => self.send(&flow, bytes),
+            Due::Over | Due::Lost => return self.forget_server(key),
+        }
+        self.wind_server(key);
+    }
+
+    fn client_due(&mut self, now: Instant, key: u128) {
+        let Some(entry) = self.clients.get_mut(&key) else {
+            return;
+        };
+        entry.alarm = None;
+        let flow = entry.machine.flow;
+        match entry.machine.due(now, &self.timers) {
+            Due::Wait => {}
+            Due::Resend(bytes) => self.send(&flow, bytes),
+            Due::Over => return self.forget_client(key),
+            Due::Lost => return self.client_lost(now, key),
+        }
+        self.wind_client(key);
+    }
+
+    fn wind_server(&mut self, key: u128) {
+        if let Some(entry) = self.servers.get_mut(&key) {
+            let at = entry.machine.deadline();
+            self.alarms.set(Owner::Server(key), &mut entry.alarm, at);
+        }
+    }
+
+    fn wind_client(&mut self, key: u128) {
+        if let Some(entry) = self.clients.get_mut(&key) {
+            let at = entry.machine.deadline();
+            self.alarms.set(Owner::Client(key), &mut entry.alarm, at);
+        }
+    }
+
+    fn forget_server(&mut self, key: u128) {
+        let Some(mut entry) = self.servers.remove(&key) else {
+            return;
+        };
+        self.alarms.set(Owner::Server(key), &mut entry.alarm, None);
+        if let Some(merge) = entry.merge {
+            self.merged.remove(&merge);
+        }
+        self.loads
+            .change(entry.source, |load| load.transactions -= 1);
+    }
+
+    /// A client transaction is over; the ACK of its dialog need not be repeated any more.
+    fn forget_client(&mut self, key: u128) {
+        let Some(mut entry) = self.clients.remove(&key) else {
+            return;
+        };
+        self.alarms.set(Owner::Client(key), &mut entry.alarm, None);
+        if let Purpose::Invite(id) = entry.purpose
+            && let Some(dialog) = self.dialogs.get_mut(&id)
+            && dialog.asked.is_none()
+        {
+            dialog.acked = None;
+        }
+    }
+
+    /// Takes a dialog out to work on; [`put`](Self::put) or [`end`](Self::end) must follow.
+    fn take(&mut self, id: u64) -> Option<Box<Dialog>> {
+        self.dialogs.remove(&id)
+    }
+
+    fn put(&mut self, mut dialog: Box<Dialog>) {
+        let at = dialog.deadline();
+        self.alarms
+            .set(Owner::Dialog(dialog.id), &mut dialog.alarm, at);
+        self.dialogs.insert(dialog.id, dialog);
+    }
+
+    /// A new dialog enters the tables.
+    fn enter(&mut self, dialog: Box<Dialog>) {
+        self.names.insert(
+            self.random.key(&[&dialog.call_id, &dialog.local_tag]),
+            dialog.id,
+        );
+        self.loads.change(dialog.source, |load| load.dialogs += 1);
+        self.put(dialog);
+    }
+
+    /// The dialog leaves the tables.
+    fn forget(&mut self, mut dialog: Box<Dialog>) {
+        self.alarms
+            .set(Owner::Dialog(dialog.id), &mut dialog.alarm, None);
+        self.names
+            .remove(&self.random.key(&[&dialog.call_id, &dialog.local_tag]));
+        self.loads.change(dialog.source, |load| load.dialogs -= 1);
+    }
+
+    /// The dialog leaves the tables and its user is told, unless the user ended it himself before.
+    fn end(&mut self, dialog: Box<Dialog>, ending: Ending) {
+        if !matches!(dialog.state, State::Closing | State::Cancelling) {
+            self.event(Event::Ended {
+                dialog: DialogId(dialog.id),
+                ending,
+            });
+        }
+        self.forget(dialog);
     }
 }

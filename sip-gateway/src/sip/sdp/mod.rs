@@ -2,6 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+mod parse;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub use parse::{Broken, Description, Section};
+pub use session::{SdpError, Session};
+
 /// Audio codecs of telephone legs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Codec {

@@ -1,0 +1,5 @@
+//! Tests of the core as a whole: two endpoints over a simulated network, and one endpoint against hand-written messages.
+
+mod call;
+mod harness;
+mod inbound;
