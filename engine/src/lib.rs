@@ -21,6 +21,7 @@ pub mod handle;
 pub mod leg;
 pub mod legs;
 pub mod metrics;
+pub mod net;
 pub mod settings;
 #[allow(dead_code)] // read by the room state machines, which land next
 mod shard;

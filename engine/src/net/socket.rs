@@ -1,0 +1,699 @@
+//! The media socket: batched receive, trains by segmentation offload, sleeping, waking, pinning.
+//!
+//! The only file with `unsafe`: each block is one call into the kernel with buffers this file
+//! owns. Knows nothing of sessions or protocols.
+//!
+//! ```text
+//! recvmmsg + UDP_GRO: one entry may hold several datagrams of one sender
+//! sendmmsg + UDP_SEGMENT: one entry is one train, cut by the kernel or the network card
+//! ```
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::mem::{self, MaybeUninit};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use palabre_media::sfu::Train;
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Entries in one receive call. Higher saves calls under load, each costs 64 KiB of address
+/// space (touched only as far as datagrams reach).
+const RECEIVE_ENTRIES: usize = 32;
+
+/// The largest coalesced entry the kernel hands out.
+const ENTRY_LEN: usize = 65_535;
+
+/// Trains in one send call. Above some dozens a call costs next to nothing per train.
+const SEND_ENTRIES: usize = 64;
+
+/// Socket buffers asked for, in bytes: about 30 ms of 1 Gbit/s. The kernel may grant less.
+const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+
+/// How long a send waits for room in the socket buffer before it drops.
+const SEND_PATIENCE: Duration = Duration::from_millis(2);
+
+/// Offload errors in a row after which trains are sent as single datagrams for good.
+const OFFLOAD_STRIKES: u32 = 3;
+
+const CONTROL_LEN: usize = 64;
+
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_LEN]);
+
+/// One worker's socket on the shared port.
+#[derive(Debug)]
+pub struct MediaSocket {
+    socket: UdpSocket,
+    local: SocketAddr,
+    has_offload: bool,
+    offload_strikes: u32,
+}
+
+/// What became of the trains of one flush.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Datagrams handed to the kernel.
+    pub datagrams: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Trains handed to the kernel.
+    pub trains: u64,
+    /// Datagrams the kernel did not take: full buffer, no route.
+    pub dropped: u64,
+}
+
+impl MediaSocket {
+    /// Opens `count` sockets on one address and port, among which the kernel spreads peers.
+    ///
+    /// Port 0 takes any free one. Refuses a port another program already uses, which
+    /// `SO_REUSEPORT` alone would silently share with it.
+    pub fn open(address: SocketAddr, count: usize) -> io::Result<Vec<Self>> {
+        let probe = Socket::new(
+            Domain::for_address(address),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
+        probe.bind(&address.into())?;
+        let bound = probe
+            .local_addr()?
+            .as_socket()
+            .ok_or(io::ErrorKind::AddrNotAvailable)?;
+        drop(probe);
+        (0..count).map(|_| Self::bind(bound)).collect()
+    }
+
+    fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(true)?;
+        // Both are wishes: the kernel caps them at its own limits.
+        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+        socket.bind(&address.into())?;
+        let socket = UdpSocket::from(OwnedFd::from(socket));
+        let has_offload = socket_option(&socket, libc::UDP_SEGMENT, 0).is_ok();
+        let _ = socket_option(&socket, libc::UDP_GRO, 1);
+        let local = socket.local_addr()?;
+        Ok(Self {
+            socket,
+            local,
+            has_offload,
+            offload_strikes: 0,
+        })
+    }
+
+    /// The address it is bound to.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Whether trains leave as one piece (`UDP_SEGMENT`).
+    pub fn has_offload(&self) -> bool {
+        self.has_offload
+    }
+
+    /// Turns segmentation offload off, as on a machine without it.
+    pub fn disable_offload(&mut self) {
+        self.has_offload = false;
+    }
+
+    /// Takes what has arrived, without waiting: the number of entries, 0 for nothing.
+    pub fn receive(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
+        batch.filled = 0;
+        let mut entries: [libc::mmsghdr; RECEIVE_ENTRIES] = {
+            // SAFETY: mmsghdr is plain data for which all zeros is a valid value.
+            unsafe { mem::zeroed() }
+        };
+        let mut vectors = [libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        }; RECEIVE_ENTRIES];
+        for (index, buffer) in batch.bytes.chunks_exact_mut(ENTRY_LEN).enumerate() {
+            vectors[index] = libc::iovec {
+                iov_base: buffer.as_mut_ptr().cast(),
+                iov_len: ENTRY_LEN,
+            };
+            let header = &mut entries[index].msg_hdr;
+            header.msg_name = batch.names[index].as_mut_ptr().cast();
+            header.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as u32;
+            header.msg_iov = &raw mut vectors[index];
+            header.msg_iovlen = 1;
+            header.msg_control = batch.controls[index].0.as_mut_ptr().cast();
+            header.msg_controllen = CONTROL_LEN as _;
+        }
+        // SAFETY: every header points at a name, a vector, a buffer and a control area that live
+        // in `batch` or on this stack until the call returns, with their true lengths.
+        let received = unsafe {
+            libc::recvmmsg(
+                self.socket.as_raw_fd(),
+                entries.as_mut_ptr(),
+                RECEIVE_ENTRIES as u32,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        if received < 0 {
+            let error = io::Error::last_os_error();
+            return match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(0),
+                _ => Err(error),
+            };
+        }
+        for (index, entry) in entries[..received as usize].iter().enumerate() {
+            let len = entry.msg_len as usize;
+            let segment = segment_of(&entry.msg_hdr)
+                .filter(|segment| *segment > 0)
+                .unwrap_or(len);
+            batch.lengths[index] = (len, segment.max(1));
+        }
+        batch.filled = received as usize;
+        Ok(batch.filled)
+    }
+
+    /// Sends trains in order. What cannot be sent is dropped and counted, as on any network.
+    pub fn send<'a>(&mut self, trains: impl Iterator<Item = Train<'a>>) -> Sent {
+        let mut sent = Sent::default();
+        let has_offload = self.has_offload;
+        let pieces = trains.flat_map(move |train| {
+            let length = if has_offload {
+                train.bytes.len()
+            } else {
+                train.segment
+            };
+            train
+                .bytes
+                .chunks(length.max(1))
+                .map(move |bytes| Train { bytes, ..train })
+        });
+        let mut batch = [Train {
+            to: self.local,
+            segment: 1,
+            bytes: &[],
+        }; SEND_ENTRIES];
+        let mut len = 0;
+        for piece in pieces {
+            batch[len] = piece;
+            len += 1;
+            if len == SEND_ENTRIES {
+                self.send_batch(&batch, &mut sent);
+                len = 0;
+            }
+        }
+        self.send_batch(&batch[..len], &mut sent);
+        sent
+    }
+
+    fn send_batch(&mut self, batch: &[Train<'_>], sent: &mut Sent) {
+        let mut from = 0;
+        let mut has_waited = false;
+        while from < batch.len() {
+            let part = &batch[from..(from + SEND_ENTRIES).min(batch.len())];
+            match self.send_part(part) {
+                Ok(count) => {
+                    for train in &part[..count] {
+                        sent.datagrams += train.datagrams().count() as u64;
+                        sent.bytes += train.bytes.len() as u64;
+                        sent.trains += 1;
+                        if train.bytes.len() > train.segment {
+                            self.offload_strikes = 0;
+                        }
+                    }
+                    from += count;
+                }
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR) => {}
+                    Some(libc::EAGAIN | libc::ENOBUFS) if !has_waited => {
+                        has_waited = true;
+                        let _ = wait(
+                            &[(self.socket.as_raw_fd(), libc::POLLOUT)],
+                            Some(SEND_PATIENCE),
+                        );
+                    }
+                    // No offload on this path, or not for this size: the same bytes one by one.
+                    Some(libc::EIO | libc::EINVAL) if part[0].bytes.len() > part[0].segment => {
+                        self.offload_strikes += 1;
+                        if self.offload_strikes >= OFFLOAD_STRIKES {
+                            self.has_offload = false;
+                        }
+                        for bytes in part[0].datagrams() {
+                            self.send_batch(&[Train { bytes, ..part[0] }], sent);
+                        }
+                        from += 1;
+                    }
+                    // This destination cannot be reached, or the buffer stays full.
+                    _ => {
+                        sent.dropped += part[0].datagrams().count() as u64;
+                        from += 1;
+                    }
+                },
+            }
+        }
+    }
+
+    /// One `sendmmsg`: how many trains, from the first on, the kernel took.
+    fn send_part(&self, trains: &[Train<'_>]) -> io::Result<usize> {
+        let mut entries: [libc::mmsghdr; SEND_ENTRIES] = {
+            // SAFETY: mmsghdr is plain data for which all zeros is a valid value.
+            unsafe { mem::zeroed() }
+        };
+        let mut vectors = [libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        }; SEND_ENTRIES];
+        let mut names = [MaybeUninit::<libc::sockaddr_storage>::zeroed(); SEND_ENTRIES];
+        let mut controls = [Control([0; CONTROL_LEN]); SEND_ENTRIES];
+        for (index, train) in trains.iter().enumerate() {
+            // The kernel only reads from it.
+            vectors[index] = libc::iovec {
+                iov_base: train.bytes.as_ptr().cast_mut().cast(),
+                iov_len: train.bytes.len(),
+            };
+            let header = &mut entries[index].msg_hdr;
+            header.msg_namelen = write_name(&mut names[index], train.to);
+            header.msg_name = names[index].as_mut_ptr().cast();
+            header.msg_iov = &raw mut vectors[index];
+            header.msg_iovlen = 1;
+            if train.bytes.len() > train.segment {
+                header.msg_control = controls[index].0.as_mut_ptr().cast();
+                header.msg_controllen =
+                    write_segment(&mut controls[index], train.segment as u16) as _;
+            }
+        }
+        // SAFETY: every header points at a name, a vector, train bytes and a control area that
+        // outlive the call, with their true lengths; at most SEND_ENTRIES headers are read.
+        let count = unsafe {
+            libc::sendmmsg(
+                self.socket.as_raw_fd(),
+                entries.as_mut_ptr(),
+                trains.len().min(SEND_ENTRIES) as u32,
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        if count < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(count as usize)
+        }
+    }
+}
+
+fn socket_option(socket: &UdpSocket, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the pointer and length describe `value`, which outlives the call.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            option,
+            (&raw const value).cast(),
+            mem::size_of::<libc::c_int>() as u32,
+        )
+    };
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// `UDP_SEGMENT` as a control message; returns its length.
+fn write_segment(control: &mut Control, segment: u16) -> usize {
+    // Laid out as cmsg(3) says: header, then the value, both aligned to the word size.
+    const HEADER: usize = mem::size_of::<libc::cmsghdr>();
+    let header = &mut control.0;
+    header[..mem::size_of::<usize>()].copy_from_slice(&(HEADER + 2).to_ne_bytes());
+    let level_at = mem::offset_of!(libc::cmsghdr, cmsg_level);
+    header[level_at..level_at + 4].copy_from_slice(&libc::SOL_UDP.to_ne_bytes());
+    let type_at = mem::offset_of!(libc::cmsghdr, cmsg_type);
+    header[type_at..type_at + 4].copy_from_slice(&libc::UDP_SEGMENT.to_ne_bytes());
+    header[HEADER..HEADER + 2].copy_from_slice(&segment.to_ne_bytes());
+    (HEADER + 2).next_multiple_of(mem::size_of::<usize>())
+}
+
+/// The segment size of a coalesced entry (`UDP_GRO`).
+fn segment_of(header: &libc::msghdr) -> Option<usize> {
+    // SAFETY: `header` was filled by recvmmsg: its control area and length are valid, and
+    // CMSG_FIRSTHDR/CMSG_NXTHDR stay inside them.
+    let mut message = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !message.is_null() {
+        // SAFETY: a non-null result of the two macros points at a whole cmsghdr.
+        let (level, kind) = unsafe { ((*message).cmsg_level, (*message).cmsg_type) };
+        if level == libc::SOL_UDP && kind == libc::UDP_GRO {
+            // SAFETY: the data of UDP_GRO is one c_int; it may be unaligned.
+            let segment = unsafe {
+                libc::CMSG_DATA(message)
+                    .cast::<libc::c_int>()
+                    .read_unaligned()
+            };
+            return usize::try_from(segment).ok();
+        }
+        // SAFETY: as above.
+        message = unsafe { libc::CMSG_NXTHDR(header, message) };
+    }
+    None
+}
+
+fn write_name(name: &mut MaybeUninit<libc::sockaddr_storage>, address: SocketAddr) -> u32 {
+    match address {
+        SocketAddr::V4(v4) => {
+            let value = libc::sockaddr_in {
+                sin_family: libc::AF_INET as u16,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr {
+                    s_addr: u32::from(*v4.ip()).to_be(),
+                },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: sockaddr_storage is large and aligned enough for any socket address.
+            unsafe { name.as_mut_ptr().cast::<libc::sockaddr_in>().write(value) };
+            mem::size_of::<libc::sockaddr_in>() as u32
+        }
+        SocketAddr::V6(v6) => {
+            let value = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as u16,
+                sin6_port: v6.port().to_be(),
+                sin6_flowinfo: v6.flowinfo(),
+                sin6_addr: libc::in6_addr {
+                    s6_addr: v6.ip().octets(),
+                },
+                sin6_scope_id: v6.scope_id(),
+            };
+            // SAFETY: as above.
+            unsafe { name.as_mut_ptr().cast::<libc::sockaddr_in6>().write(value) };
+            mem::size_of::<libc::sockaddr_in6>() as u32
+        }
+    }
+}
+
+fn read_name(name: &MaybeUninit<libc::sockaddr_storage>) -> Option<SocketAddr> {
+    let name = name.as_ptr();
+    // SAFETY: the storage was zeroed at birth and written by the kernel; the family field is
+    // common to all socket addresses.
+    let family = i32::from(unsafe { (*name).ss_family });
+    match family {
+        libc::AF_INET => {
+            // SAFETY: the family says which layout the storage has.
+            let v4 = unsafe { *name.cast::<libc::sockaddr_in>() };
+            let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
+            Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above.
+            let v6 = unsafe { *name.cast::<libc::sockaddr_in6>() };
+            let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+            let port = u16::from_be(v6.sin6_port);
+            Some(SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
+
+/// Room for one receive call, reused for all of a worker's life.
+pub struct ReceiveBatch {
+    bytes: Vec<u8>,
+    names: Box<[MaybeUninit<libc::sockaddr_storage>; RECEIVE_ENTRIES]>,
+    controls: Box<[Control; RECEIVE_ENTRIES]>,
+    /// (bytes, segment size) of each filled entry.
+    lengths: [(usize, usize); RECEIVE_ENTRIES],
+    filled: usize,
+}
+
+impl Default for ReceiveBatch {
+    fn default() -> Self {
+        Self {
+            bytes: vec![0; RECEIVE_ENTRIES * ENTRY_LEN],
+            names: Box::new([MaybeUninit::zeroed(); RECEIVE_ENTRIES]),
+            controls: Box::new([Control([0; CONTROL_LEN]); RECEIVE_ENTRIES]),
+            lengths: [(0, 1); RECEIVE_ENTRIES],
+            filled: 0,
+        }
+    }
+}
+
+impl ReceiveBatch {
+    /// Every datagram received, with its sender, in order of arrival per sender.
+    pub fn datagrams(&mut self) -> impl Iterator<Item = (SocketAddr, &mut [u8])> {
+        self.bytes
+            .chunks_exact_mut(ENTRY_LEN)
+            .zip(self.names.iter())
+            .zip(self.lengths)
+            .take(self.filled)
+            .filter_map(|((bytes, name), (len, segment))| {
+                read_name(name).map(|from| bytes[..len].chunks_mut(segment).map(move |d| (from, d)))
+            })
+            .flatten()
+    }
+}
+
+/// Wakes a sleeping thread (an eventfd).
+#[derive(Debug)]
+pub struct Wake {
+    file: File,
+}
+
+impl Wake {
+    /// A wake that nobody has called yet.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointers are passed.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` was just created and nobody else owns it.
+        let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(Self { file })
+    }
+
+    /// Ends the other side's sleep, now or as soon as it begins.
+    pub fn call(&self) {
+        // Fails only when the counter is full, and then the sleeper wakes anyway.
+        let _ = (&self.file).write(&1u64.to_ne_bytes());
+    }
+
+    /// Forgets calls so far.
+    pub fn clear(&self) {
+        let _ = (&self.file).read(&mut [0; 8]);
+    }
+
+    /// Sleeps until called or until `timeout`.
+    pub fn sleep(&self, timeout: Duration) {
+        let _ = wait(&[(self.file.as_raw_fd(), libc::POLLIN)], Some(timeout));
+        self.clear();
+    }
+}
+
+/// Sleeps until a datagram arrives, `wake` is called or `timeout` has passed (`None`: for ever).
+pub fn sleep(socket: &MediaSocket, wake: &Wake, timeout: Option<Duration>) {
+    let sources = [
+        (socket.socket.as_raw_fd(), libc::POLLIN),
+        (wake.file.as_raw_fd(), libc::POLLIN),
+    ];
+    if wait(&sources, timeout).is_ok_and(|ready| ready & 2 != 0) {
+        wake.clear();
+    }
+}
+
+/// `ppoll`: a bit for each source that is ready, the first is bit 0.
+fn wait(sources: &[(libc::c_int, libc::c_short)], timeout: Option<Duration>) -> io::Result<u32> {
+    let mut polled = [libc::pollfd {
+        fd: -1,
+        events: 0,
+        revents: 0,
+    }; 2];
+    for (entry, &(fd, events)) in polled.iter_mut().zip(sources) {
+        (entry.fd, entry.events) = (fd, events);
+    }
+    let timeout = timeout.map(|timeout| libc::timespec {
+        tv_sec: timeout.as_secs().min(3600) as libc::time_t,
+        tv_nsec: timeout.subsec_nanos() as libc::c_long,
+    });
+    let timeout = timeout
+        .as_ref()
+        .map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the array and the optional timespec live on this stack during the call; entries
+    // beyond `sources` have a negative descriptor, which ppoll ignores.
+    let count = unsafe {
+        libc::ppoll(
+            polled.as_mut_ptr(),
+            polled.len() as libc::nfds_t,
+            timeout,
+            std::ptr::null(),
+        )
+    };
+    if count < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let ready = polled.iter().enumerate();
+    Ok(ready.fold(0, |bits, (index, entry)| {
+        bits | u32::from(entry.revents != 0) << index
+    }))
+}
+
+/// Keeps the calling thread on one core, so that its caches and its socket's queue stay with it.
+/// Best effort: a container may forbid it.
+pub fn pin_to_core(core: usize) -> io::Result<()> {
+    // SAFETY: cpu_set_t is plain data for which all zeros is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    if core >= libc::CPU_SETSIZE as usize {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: `core` is within the set, checked above.
+    unsafe { libc::CPU_SET(core, &mut set) };
+    // SAFETY: the pointer and length describe `set`; 0 is the calling thread.
+    let outcome = unsafe { libc::sched_setaffinity(0, mem::size_of_val(&set), &raw const set) };
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (MediaSocket, UdpSocket) {
+        let ours = MediaSocket::open("127.0.0.1:0".parse().unwrap(), 1)
+            .unwrap()
+            .remove(0);
+        let theirs = UdpSocket::bind("127.0.0.1:0").unwrap();
+        theirs
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        (ours, theirs)
+    }
+
+    fn read(socket: &UdpSocket, count: usize) -> Vec<Vec<u8>> {
+        let mut buffer = [0; 2048];
+        (0..count)
+            .map(|_| {
+                let len = socket.recv(&mut buffer).unwrap();
+                buffer[..len].to_vec()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_train_arrives_as_its_datagrams_with_and_without_offload() {
+        for has_offload in [true, false] {
+            let (mut ours, theirs) = pair();
+            if !has_offload {
+                ours.disable_offload();
+            }
+            let bytes: Vec<u8> = (0..3_250u32).map(|i| (i / 1000) as u8).collect();
+            let to = theirs.local_addr().unwrap();
+            let trains = [
+                Train {
+                    to,
+                    segment: 1000,
+                    bytes: &bytes,
+                },
+                Train {
+                    to,
+                    segment: 7,
+                    bytes: b"1234567",
+                },
+            ];
+            let sent = ours.send(trains.into_iter());
+            assert_eq!((sent.datagrams, sent.bytes, sent.dropped), (5, 3_257, 0));
+            assert_eq!(sent.trains, if ours.has_offload() { 2 } else { 5 });
+            let lengths: Vec<_> = read(&theirs, 5).iter().map(Vec::len).collect();
+            assert_eq!(lengths, [1000, 1000, 1000, 250, 7]);
+        }
+    }
+
+    #[test]
+    fn many_trains_leave_in_order() {
+        let (mut ours, theirs) = pair();
+        let to = theirs.local_addr().unwrap();
+        let payloads: Vec<[u8; 4]> = (0..200u32).map(u32::to_be_bytes).collect();
+        let trains = payloads.iter().map(|bytes| Train {
+            to,
+            segment: 4,
+            bytes,
+        });
+        assert_eq!(ours.send(trains).datagrams, 200);
+        assert_eq!(read(&theirs, 200), payloads);
+    }
+
+    #[test]
+    fn coalesced_datagrams_are_received_one_by_one() {
+        let mut sockets = MediaSocket::open("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let receiver = sockets.remove(0);
+        let mut sender = MediaSocket::open("127.0.0.1:0".parse().unwrap(), 1)
+            .unwrap()
+            .remove(0);
+        let bytes = vec![9; 4_500];
+        let to = receiver.local();
+        sender.send(
+            [Train {
+                to,
+                segment: 1_000,
+                bytes: &bytes,
+            }]
+            .into_iter(),
+        );
+        let wake = Wake::new().unwrap();
+        let mut batch = ReceiveBatch::default();
+        let mut lengths = Vec::new();
+        while lengths.len() < 5 {
+            sleep(&receiver, &wake, Some(Duration::from_secs(5)));
+            assert!(receiver.receive(&mut batch).unwrap() > 0);
+            for (from, datagram) in batch.datagrams() {
+                assert_eq!(from, sender.local());
+                lengths.push(datagram.len());
+            }
+        }
+        assert_eq!(lengths, [1000, 1000, 1000, 1000, 500]);
+        assert_eq!(receiver.receive(&mut batch).unwrap(), 0);
+        assert_eq!(batch.datagrams().count(), 0);
+    }
+
+    #[test]
+    fn an_unreachable_destination_does_not_hold_up_the_others() {
+        let (mut ours, theirs) = pair();
+        let nowhere = "[2001:db8::1]:9".parse().unwrap();
+        let to = theirs.local_addr().unwrap();
+        let sent = ours.send(
+            [
+                Train {
+                    to: nowhere,
+                    segment: 1,
+                    bytes: b"x",
+                },
+                Train {
+                    to,
+                    segment: 1,
+                    bytes: b"y",
+                },
+            ]
+            .into_iter(),
+        );
+        assert_eq!((sent.datagrams, sent.dropped), (1, 1));
+        assert_eq!(read(&theirs, 1), [b"y"]);
+    }
+
+    #[test]
+    fn a_port_in_use_is_refused_although_ports_are_shared() {
+        let first = MediaSocket::open("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        assert_eq!(first[0].local(), first[1].local());
+        let refused = MediaSocket::open(first[0].local(), 1).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_call_before_sleep_ends_it_at_once() {
+        let wake = Wake::new().unwrap();
+        wake.call();
+        let start = std::time::Instant::now();
+        wake.sleep(Duration::from_secs(60));
+        assert!(start.elapsed() < Duration::from_secs(30));
+    }
+}
