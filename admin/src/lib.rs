@@ -1,1 +1,6 @@
-//! Palabre.
+//! The HTTP plane.
+
+mod secret;
+pub mod store;
+
+pub use secret::Secret;

@@ -1,0 +1,267 @@
+//! What survives a restart: rooms and codes, the administrator, sessions, tokens, LiveKit keys.
+//!
+//! One file per kind of thing; no SQL type leaves this module, so that another database can replace this
+//! one. It knows nothing of HTTP.
+
+mod access;
+mod keys;
+mod rooms;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sqlx::SqlitePool;
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+pub use access::{Access, AccountId, BearerToken, Claimed};
+pub use keys::{ApiKey, ApiKeys};
+pub use rooms::{NewRoom, Page, Room, Rooms};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// Readers and writers at once. SQLite writes one at a time; more only helps reads.
+const CONNECTIONS: u32 = 4;
+
+/// How long a write waits for the one before it. Writes take milliseconds; a full disk queue takes longer.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Seconds since 1970-01-01 UTC.
+pub type UnixSeconds = i64;
+
+/// The wall clock, for what is kept or shown; never for measuring time.
+pub(crate) fn now() -> UnixSeconds {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        })
+}
+
+/// The store did not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A newer Palabre has written this database; reading it with this one could lose what it does not know.
+    #[error(
+        "the database {path} was written by a newer version of Palabre (schema {found}, this program knows \
+         up to {known}); start the newer program, or restore the backup made before the update",
+        path = .path.display()
+    )]
+    Newer {
+        /// The database file.
+        path: PathBuf,
+        /// Schema version found in it.
+        found: i64,
+        /// Newest schema version this program knows.
+        known: i64,
+    },
+    /// The file cannot be made or opened.
+    #[error("cannot open the database {path}: {cause}; check that the folder exists and is writable", path = .path.display())]
+    File {
+        /// The database file.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// The file is no Palabre database, or is damaged.
+    #[error("cannot use the database {path}: {cause}; restore a backup, or move the file away to start anew", path = .path.display())]
+    Database {
+        /// The database file.
+        path: PathBuf,
+        /// What the database library said.
+        cause: String,
+    },
+}
+
+/// The store could not do what it was asked; nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the database does not answer: {cause}")]
+pub struct StoreError {
+    /// What the database library said, for the operator's log.
+    pub cause: String,
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self {
+            cause: error.to_string(),
+        }
+    }
+}
+
+/// The open database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// Rooms, their codes and links.
+    pub rooms: Rooms,
+    /// The administrator, the claim code, sessions and tokens.
+    pub access: Access,
+    /// LiveKit API keys.
+    pub keys: ApiKeys,
+    pool: SqlitePool,
+}
+
+impl Store {
+    /// Opens the database in `file`, makes it when absent (readable by its owner only), and brings it to
+    /// this program's schema.
+    ///
+    /// Every write is on the disk before it is acknowledged: WAL with `synchronous = FULL` syncs each
+    /// commit, which `NORMAL` would not survive a power cut with. A write costs one disk sync; the
+    /// administration plane makes a few a minute.
+    ///
+    /// # Errors
+    /// [`OpenError`], with the database unchanged when it is newer than this program.
+    pub async fn open(file: &Path) -> Result<Self, OpenError> {
+        create_private(file).map_err(|cause| OpenError::File {
+            path: file.to_owned(),
+            cause,
+        })?;
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .foreign_keys(true)
+            .busy_timeout(BUSY)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full);
+        let broken = |cause: String| OpenError::Database {
+            path: file.to_owned(),
+            cause,
+        };
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .connect_with(options)
+            .await
+            .map_err(|error| broken(error.to_string()))?;
+        let found = schema(&pool)
+            .await
+            .map_err(|error| broken(error.to_string()))?;
+        let known = MIGRATIONS
+            .iter()
+            .map(|migration| migration.version)
+            .max()
+            .unwrap_or(0);
+        if found > known {
+            pool.close().await;
+            return Err(OpenError::Newer {
+                path: file.to_owned(),
+                found,
+                known,
+            });
+        }
+        MIGRATIONS
+            .run(&pool)
+            .await
+            .map_err(|error| broken(error.to_string()))?;
+        Ok(Self {
+            rooms: Rooms::new(pool.clone()),
+            access: Access::new(pool.clone()),
+            keys: ApiKeys::new(pool.clone()),
+            pool,
+        })
+    }
+
+    /// Whether the database answers now.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it does not.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        sqlx::query_scalar::<_, i64>("SELECT count(*) FROM accounts")
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Finishes what is under way and closes the file.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Newest migration applied, 0 for a new file.
+async fn schema(pool: &SqlitePool) -> Result<i64, sqlx::Error> {
+    let tables: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
+    )
+    .fetch_one(pool)
+    .await?;
+    if tables == 0 {
+        return Ok(0);
+    }
+    let newest: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+        .fetch_one(pool)
+        .await?;
+    Ok(newest.unwrap_or(0))
+}
+
+/// Makes the file when absent, for its owner only: it holds keys. SQLite gives its journal the same mode.
+fn create_private(file: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(file)
+        .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[tokio::test]
+    async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("palabre.db");
+        let store = Store::open(&file).await.unwrap();
+        sqlx::query(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+             VALUES (9999, 'from the future', 1, x'00', 0)",
+        )
+        .execute(&store.pool)
+        .await
+        .unwrap();
+        store.close().await;
+        let refused = Store::open(&file).await.unwrap_err();
+        assert!(
+            matches!(refused, OpenError::Newer { found: 9999, .. }),
+            "{refused}"
+        );
+        assert!(
+            refused.to_string().contains("newer version of Palabre"),
+            "{refused}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("palabre.db");
+        let text = "minutes of the last meeting ".repeat(100);
+        std::fs::write(&file, &text).unwrap();
+        let refused = Store::open(&file).await.unwrap_err();
+        assert!(matches!(refused, OpenError::Database { .. }), "{refused}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_absent_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("absent/palabre.db");
+        let refused = Store::open(&file).await.unwrap_err().to_string();
+        assert!(refused.contains("absent/palabre.db"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn only_the_owner_can_read_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("palabre.db");
+        let store = Store::open(&file).await.unwrap();
+        store.keys.pages().await.unwrap();
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let entry = entry.unwrap();
+            let mode = entry.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{:?}", entry.file_name());
+        }
+    }
+}
