@@ -1,6 +1,33 @@
-//! The HTTP plane.
+//! The HTTP plane: pages, administration API, LiveKit doors, metrics, and the store of rooms and access.
+//!
+//! ```text
+//!   TCP ── serve ── headers, limits ──┬─ api/      /api/v1: rooms, joining, access      ── store/ (SQLite)
+//!                                     ├─ livekit/  /rtc WebSocket, /twirp, tokens       ── live (the engine)
+//!                                     ├─ health    /healthz /readyz /metrics
+//!                                     └─ assets    the pages of web/, embedded
+//! ```
+//! It decides nothing about media or calls, and never imports the SIP gateway: both ask the one
+//! [`Directory`](palabre_engine::Directory) through the one [`Door`](palabre_engine::door::Door).
 
+pub mod api;
+mod app;
+mod assets;
+mod client;
+mod config;
+mod headers;
+mod health;
+mod live;
+pub mod livekit;
+pub mod metrics;
+mod password;
+mod places;
+pub mod problem;
 mod secret;
+mod serve;
 pub mod store;
 
+pub use config::{AdminConfig, Network};
+pub use live::{Line, LiveRooms, Requests};
 pub use secret::Secret;
+pub use serve::{Parts, ServeError, ServerHandle, serve};
+pub use store::Store;

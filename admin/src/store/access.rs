@@ -444,7 +444,10 @@ mod tests {
             store.access.token(text.reveal()).await.unwrap(),
             Some(account.clone())
         );
-        assert_eq!(store.access.tokens().await.unwrap(), [token.clone()]);
+        assert_eq!(
+            store.access.tokens().await.unwrap(),
+            std::slice::from_ref(&token)
+        );
         assert!(store.access.delete_token(&token.id).await.unwrap());
         assert_eq!(store.access.token(text.reveal()).await.unwrap(), None);
         let (_, over) = store

@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(Ok(&pages), b.as_ref());
         assert!(!store.keys.delete(&pages.id).await.unwrap());
         let key = store.keys.create("Visio").await.unwrap();
-        assert_eq!(store.keys.list().await.unwrap(), [key.clone()]);
+        assert_eq!(store.keys.list().await.unwrap(), std::slice::from_ref(&key));
         store.close().await;
         let store = Store::open(&file).await.unwrap();
         assert_eq!(store.keys.pages().await.unwrap(), pages);

@@ -1,0 +1,168 @@
+//! Joining from the page: a code or a link is exchanged, at the door, for a short-lived LiveKit token.
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use palabre_engine::door::Source;
+use palabre_engine::{Grants, proto};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::auth::signed_in;
+use super::json::Json;
+use super::{shown, typed};
+use crate::app::App;
+use crate::client::Client;
+use crate::config::AdminConfig;
+use crate::livekit::token;
+use crate::problem::{Problem, ProblemBody};
+use crate::secret::random_text;
+use crate::store::now;
+
+/// Letters of an identity, 5 bits each: 80 bits, so that nobody takes another's seat by guessing.
+const IDENTITY_LETTERS: usize = 16;
+
+/// Who wants in, and by what.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Join {
+    /// The room's nine digits, with or without blanks. Either this or `slug`.
+    #[serde(default)]
+    #[schema(example = "123 456 789")]
+    code: Option<String>,
+    /// The last part of the room's link.
+    #[serde(default)]
+    slug: Option<String>,
+    /// Name shown to the others, 1 to 80 characters.
+    #[schema(example = "Camille", min_length = 1, max_length = 80)]
+    name: String,
+}
+
+/// The way in.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Joined {
+    /// Where LiveKit's client connects.
+    #[schema(example = "wss://meet.example.org")]
+    url: String,
+    /// LiveKit access token for this room and person. Valid for minutes; the room renews it.
+    token: String,
+    /// When the token ends if the room is not entered (RFC 3339).
+    expires: String,
+    /// The person's identity in the room.
+    identity: String,
+    /// The room.
+    room: JoinedRoom,
+    /// How others join by telephone.
+    phone: Phone,
+}
+
+/// The room, as its participants see it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct JoinedRoom {
+    /// What people call it.
+    name: String,
+    /// The nine digits.
+    #[schema(example = "123456789")]
+    code: String,
+    /// The nine digits as people read them.
+    #[schema(example = "123 456 789")]
+    code_shown: String,
+}
+
+/// How to join by telephone.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Phone {
+    /// Number to dial, when the box has one.
+    #[schema(example = "+33 1 23 45 67 89")]
+    number: Option<String>,
+    /// SIP address to call, when the box shows one.
+    #[schema(example = "sip:palabre@meet.example.org")]
+    sip: Option<String>,
+}
+
+impl Phone {
+    pub(super) fn of(config: &AdminConfig) -> Self {
+        Self {
+            number: config.phone_number.clone(),
+            sip: config.sip_address.clone(),
+        }
+    }
+}
+
+/// Join a room.
+///
+/// Needs no account. Wrong codes are slowed per source, then locked out for a while.
+#[utoipa::path(
+    post, path = "/api/v1/join", tag = "joining", request_body = Join,
+    responses(
+        (status = 200, body = Joined),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json", description = "code_malformed, body_invalid"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "code_unknown, link_unknown"),
+        (status = 413, body = ProblemBody, content_type = "application/problem+json", description = "body_too_large"),
+        (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "field_invalid"),
+        (status = 429, body = ProblemBody, content_type = "application/problem+json", description = "slowed, locked_out"),
+    )
+)]
+pub(super) async fn join(
+    State(app): State<App>,
+    client: Client,
+    headers: HeaderMap,
+    Json(join): Json<Join>,
+) -> Result<axum::Json<Joined>, Problem> {
+    let name = typed(
+        "name",
+        &join.name,
+        80,
+        "1 to 80 characters",
+        "de 1 à 80 caractères",
+    )?;
+    let source = Source::Address(client.source);
+    let ticket = match (&join.code, &join.slug) {
+        (Some(code), None) => app
+            .door
+            .open(source, code)
+            .await
+            .map_err(|r| Problem::of_door(r, false))?,
+        (None, Some(slug)) => app
+            .door
+            .open_link(source, slug)
+            .await
+            .map_err(|r| Problem::of_door(r, true))?,
+        _ => {
+            return Err(Problem::FieldInvalid {
+                field: "code",
+                expected: "give either a code or a slug",
+                attendu: "donnez soit un code, soit un lien",
+            });
+        }
+    };
+    let is_administrator = signed_in(&app, &headers).await?.is_some();
+    let room_config = ticket.max_participants.map(|max_participants| {
+        Box::new(proto::RoomConfiguration {
+            max_participants,
+            ..proto::RoomConfiguration::default()
+        })
+    });
+    let grants = Grants {
+        identity: format!("web-{}", random_text(IDENTITY_LETTERS)),
+        name,
+        room: ticket.room,
+        room_join: true,
+        room_admin: is_administrator,
+        room_config,
+        ..Grants::default()
+    };
+    let lifetime = app.config.join_token_lifetime.duration();
+    let now = now();
+    Ok(axum::Json(Joined {
+        url: client.websocket_origin(),
+        token: token::mint(&app.pages, &grants, now, lifetime),
+        expires: shown(now.saturating_add_unsigned(lifetime.as_secs())),
+        identity: grants.identity,
+        room: JoinedRoom {
+            name: ticket.title,
+            code: ticket.code.as_str().to_owned(),
+            code_shown: ticket.code.grouped(),
+        },
+        phone: Phone::of(&app.config),
+    }))
+}

@@ -1,0 +1,67 @@
+//! What every handler can reach: configuration, store, rooms, door, counters.
+
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
+
+use palabre_engine::door::{Door, Patience, Tries};
+use tokio::sync::{Semaphore, watch};
+
+use crate::config::AdminConfig;
+use crate::live::LiveRooms;
+use crate::metrics::Metrics;
+use crate::store::{ApiKey, Store};
+
+/// Shared state of all handlers; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) config: AdminConfig,
+    pub(crate) store: Store,
+    pub(crate) live: Arc<dyn LiveRooms>,
+    pub(crate) door: Door,
+    /// Key that signs the pages' tokens.
+    pub(crate) pages: ApiKey,
+    pub(crate) metrics: Metrics,
+    /// Wrong passwords and claim codes, by source.
+    pub(crate) sign_ins: Mutex<Tries>,
+    /// Passwords hashed at once: each takes 19 MiB and a core for some 30 ms.
+    pub(crate) hashing: Semaphore,
+    /// Turns true when the server stops.
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// Passwords hashed at once. More answers sign-ins sooner; fewer leaves cores to the media.
+const HASHING_AT_ONCE: usize = 2;
+
+impl App {
+    pub(crate) fn new(
+        config: AdminConfig,
+        store: Store,
+        live: Arc<dyn LiveRooms>,
+        door: Door,
+        pages: ApiKey,
+        metrics: Metrics,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            store,
+            live,
+            door,
+            pages,
+            metrics,
+            sign_ins: Mutex::new(Tries::new(Patience::default())),
+            hashing: Semaphore::new(HASHING_AT_ONCE),
+            stop,
+        }))
+    }
+}
+
+impl Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}

@@ -1,0 +1,235 @@
+//! Who is asking: the address a request really comes from, and the address it was sent to.
+//!
+//! `X-Forwarded-*` is believed from trusted proxies only.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, header};
+
+use crate::app::App;
+use crate::config::{AdminConfig, Network};
+
+/// The socket's other end, put into each request by the listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerAddress(pub(crate) SocketAddr);
+
+/// Who is asking.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Client {
+    /// The nearest address that is no trusted proxy.
+    pub(crate) source: IpAddr,
+    /// Where the person reached us: scheme and host, without a slash at the end.
+    pub(crate) origin: String,
+}
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+impl Client {
+    pub(crate) fn of(config: &AdminConfig, peer: IpAddr, headers: &HeaderMap) -> Self {
+        let is_trusted =
+            |address: IpAddr| config.trusted_proxies.iter().any(|n| n.contains(address));
+        let mut source = peer.to_canonical();
+        let through_proxy = is_trusted(source);
+        if through_proxy {
+            // Each proxy appends whom it heard: from the right, the first that is no proxy of ours is the
+            // asker; whatever stands left of it was written by the asker.
+            let hops = headers.get_all(FORWARDED_FOR).into_iter().rev();
+            let hops = hops
+                .filter_map(|value| value.to_str().ok())
+                .flat_map(|v| v.rsplit(','));
+            for hop in hops {
+                let Ok(address) = hop.trim().parse::<IpAddr>() else {
+                    break;
+                };
+                source = address.to_canonical();
+                if !is_trusted(source) {
+                    break;
+                }
+            }
+        }
+        let origin = config.public_url.clone().unwrap_or_else(|| {
+            let forwarded = |name| through_proxy.then(|| text(headers, &name)).flatten();
+            let scheme = match forwarded(FORWARDED_PROTO) {
+                Some("https") => "https",
+                _ => "http",
+            };
+            let host = forwarded(FORWARDED_HOST).or_else(|| text(headers, &header::HOST));
+            let host = host.filter(|host| is_host(host)).map(str::to_owned);
+            format!(
+                "{scheme}://{}",
+                host.unwrap_or_else(|| config.listen.to_string())
+            )
+        });
+        Self { source, origin }
+    }
+
+    /// Whether the person's connection is encrypted.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.origin.starts_with("https://")
+    }
+
+    /// The same place for WebSockets.
+    pub(crate) fn websocket_origin(&self) -> String {
+        self.origin.replacen("http", "ws", 1)
+    }
+
+    /// Whether the request may be carried out although a browser sent it: it comes from our own page, or
+    /// from no page at all.
+    pub(crate) fn is_same_origin(&self, headers: &HeaderMap) -> bool {
+        if let Some(site) = text(headers, &HeaderName::from_static("sec-fetch-site")) {
+            return matches!(site, "same-origin" | "none");
+        }
+        match headers.get(header::ORIGIN) {
+            Some(origin) => origin.to_str().is_ok_and(|origin| origin == self.origin),
+            // Browsers name the origin of every such request from another site.
+            None => true,
+        }
+    }
+}
+
+/// Whether `address` is in one of the networks.
+pub(crate) fn is_in(networks: &[Network], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(address))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn is_host(host: &str) -> bool {
+    !host.is_empty()
+        && host.len() <= 255
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b))
+}
+
+impl FromRequestParts<App> for Client {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        let peer = parts
+            .extensions
+            .get::<PeerAddress>()
+            .map(|peer| peer.0.ip());
+        // Without a socket there is nobody to slow down: one source for all such requests.
+        let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        Ok(Self::of(&app.config, peer, &parts.headers))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn config() -> AdminConfig {
+        AdminConfig {
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+            ..AdminConfig::default()
+        }
+    }
+
+    fn source(peer: &str, pairs: &[(&'static str, &str)]) -> String {
+        Client::of(&config(), peer.parse().unwrap(), &headers(pairs))
+            .source
+            .to_string()
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_who_is_behind_it() {
+        let claim = [("x-forwarded-for", "203.0.113.7")];
+        assert_eq!(source("198.51.100.1", &claim), "198.51.100.1");
+        assert_eq!(source("10.0.0.1", &claim), "203.0.113.7");
+        assert_eq!(source("::ffff:10.0.0.1", &claim), "203.0.113.7");
+        // What the asker wrote itself stands on the left, and is not believed.
+        assert_eq!(
+            source(
+                "10.0.0.1",
+                &[("x-forwarded-for", "1.2.3.4, 203.0.113.7, 10.0.0.9")]
+            ),
+            "203.0.113.7"
+        );
+        assert_eq!(
+            source(
+                "10.0.0.1",
+                &[
+                    ("x-forwarded-for", "1.2.3.4"),
+                    ("x-forwarded-for", "203.0.113.7")
+                ]
+            ),
+            "203.0.113.7"
+        );
+        assert_eq!(
+            source("10.0.0.1", &[("x-forwarded-for", "1.2.3.4, nonsense")]),
+            "10.0.0.1"
+        );
+        assert_eq!(source("10.0.0.1", &[]), "10.0.0.1");
+    }
+
+    #[test]
+    fn links_repeat_the_address_the_person_used() {
+        let origin = |peer: &str, pairs: &[(&'static str, &str)]| {
+            Client::of(&config(), peer.parse().unwrap(), &headers(pairs)).origin
+        };
+        assert_eq!(
+            origin("1.1.1.1", &[("host", "box.local:7880")]),
+            "http://box.local:7880"
+        );
+        let forwarded = [
+            ("host", "127.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "meet.example.org"),
+        ];
+        assert_eq!(origin("10.0.0.1", &forwarded), "https://meet.example.org");
+        assert_eq!(origin("1.1.1.1", &forwarded), "http://127.0.0.1");
+        assert_eq!(
+            origin("1.1.1.1", &[("host", "evil/\"<x>")]),
+            "http://127.0.0.1:7880"
+        );
+        let config = AdminConfig {
+            public_url: Some("https://a.example".into()),
+            ..config()
+        };
+        let client = Client::of(&config, IpAddr::from([1, 1, 1, 1]), &headers(&forwarded));
+        assert_eq!(client.origin, "https://a.example");
+        assert_eq!(client.websocket_origin(), "wss://a.example");
+        assert!(client.is_secure());
+    }
+
+    #[test]
+    fn requests_of_other_sites_are_told_apart() {
+        let is_same = |pairs: &[(&'static str, &str)]| {
+            let mut all = vec![("host", "box:7880")];
+            all.extend_from_slice(pairs);
+            let headers = headers(&all);
+            Client::of(&config(), IpAddr::from([1, 1, 1, 1]), &headers).is_same_origin(&headers)
+        };
+        assert!(is_same(&[]));
+        assert!(is_same(&[("origin", "http://box:7880")]));
+        assert!(is_same(&[
+            ("sec-fetch-site", "same-origin"),
+            ("origin", "http://box:7880")
+        ]));
+        assert!(!is_same(&[("origin", "http://box:7881")]));
+        assert!(!is_same(&[("origin", "https://evil.example")]));
+        assert!(!is_same(&[("origin", "null")]));
+        assert!(!is_same(&[("sec-fetch-site", "cross-site")]));
+        assert!(!is_same(&[
+            ("sec-fetch-site", "same-site"),
+            ("origin", "http://box:7880")
+        ]));
+    }
+}

@@ -1,0 +1,561 @@
+//! What the API refuses, and the sentence a person reads: RFC 9457 problem documents, French and English.
+//!
+//! A handler returns a [`Problem`]; [`speak`] turns it into the body in the language asked for. Every
+//! code and its two sentences are in this file.
+
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use palabre_engine::RoomError;
+use palabre_engine::door::Refusal;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::store::StoreError;
+
+/// Why a request was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// Nobody is signed in, or the session or token has ended.
+    Unauthenticated,
+    /// The password is wrong.
+    PasswordWrong {
+        /// Time before the next try is looked at.
+        wait: Duration,
+    },
+    /// The claim code is wrong.
+    ClaimCodeWrong {
+        /// Time before the next try is looked at.
+        wait: Duration,
+    },
+    /// The box has its administrator already.
+    ClaimedAlready,
+    /// The box has no administrator yet.
+    NotClaimed,
+    /// Another site's page sent the request.
+    CrossOrigin,
+    /// Too soon after a wrong try.
+    Slowed {
+        /// Time before the next try is looked at.
+        wait: Duration,
+    },
+    /// Too many wrong tries.
+    LockedOut {
+        /// Time before the next try is looked at.
+        wait: Duration,
+    },
+    /// Not nine digits.
+    CodeMalformed,
+    /// The code opens no room.
+    CodeUnknown {
+        /// Time before the next try is looked at.
+        wait: Duration,
+    },
+    /// The link opens no room.
+    LinkUnknown {
+        /// Time before the next try is looked at.
+        wait: Duration,
+    },
+    /// No room of this id.
+    RoomUnknown,
+    /// No bearer token of this id.
+    TokenUnknown,
+    /// No LiveKit key of this id.
+    KeyUnknown,
+    /// The body is longer than it may be.
+    BodyTooLarge {
+        /// Most bytes accepted.
+        limit: usize,
+    },
+    /// The body is not declared as JSON.
+    NotJson,
+    /// The body is not the JSON expected: unknown, absent or ill-typed field.
+    BodyInvalid {
+        /// What the JSON reader said, in English.
+        cause: String,
+    },
+    /// A field has a value that cannot be used.
+    FieldInvalid {
+        /// Name of the field.
+        field: &'static str,
+        /// What is expected, in English.
+        expected: &'static str,
+        /// What is expected, in French.
+        attendu: &'static str,
+    },
+    /// The database or the engine does not answer.
+    Unavailable,
+    /// No resource of this path.
+    PathUnknown,
+    /// The resource does not have this method.
+    MethodUnknown,
+}
+
+/// A problem document (RFC 9457).
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProblemBody {
+    /// `urn:palabre:problem:` and the code.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:palabre:problem:code_unknown")]
+    pub kind: String,
+    /// HTTP status.
+    #[schema(example = 404)]
+    pub status: u16,
+    /// Stable name of the problem, for programs.
+    #[schema(example = "code_unknown")]
+    pub code: String,
+    /// The problem in a few words, in the language asked for.
+    pub title: String,
+    /// What happened and what to do, in the language asked for.
+    pub detail: String,
+    /// Seconds to wait before trying again.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub wait: Option<u64>,
+    /// The field that was refused.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub field: Option<String>,
+    /// What the JSON reader said, in English.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cause: Option<String>,
+}
+
+/// The languages people are answered in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Language {
+    French,
+    English,
+}
+
+impl Language {
+    /// The better of the two by `Accept-Language` (RFC 9110 §12.5.4); English when neither is named.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let asked = headers
+            .get(header::ACCEPT_LANGUAGE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let quality = |wanted: &str| {
+            asked
+                .split(',')
+                .filter_map(|range| {
+                    let mut parts = range.split(';');
+                    let language = parts.next()?.trim().split('-').next()?;
+                    let quality = parts
+                        .find_map(|part| part.trim().strip_prefix("q="))
+                        .map_or(Some(1.0), |q| q.trim().parse::<f32>().ok())?;
+                    language.eq_ignore_ascii_case(wanted).then_some(quality)
+                })
+                .fold(0.0_f32, f32::max)
+        };
+        if quality("fr") > quality("en") {
+            Self::French
+        } else {
+            Self::English
+        }
+    }
+
+    fn tag(self) -> &'static str {
+        match self {
+            Self::French => "fr",
+            Self::English => "en",
+        }
+    }
+}
+
+impl Problem {
+    /// Stable name, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "unauthenticated",
+            Self::PasswordWrong { .. } => "password_wrong",
+            Self::ClaimCodeWrong { .. } => "claim_code_wrong",
+            Self::ClaimedAlready => "claimed_already",
+            Self::NotClaimed => "not_claimed",
+            Self::CrossOrigin => "cross_origin",
+            Self::Slowed { .. } => "slowed",
+            Self::LockedOut { .. } => "locked_out",
+            Self::CodeMalformed => "code_malformed",
+            Self::CodeUnknown { .. } => "code_unknown",
+            Self::LinkUnknown { .. } => "link_unknown",
+            Self::RoomUnknown => "room_unknown",
+            Self::TokenUnknown => "token_unknown",
+            Self::KeyUnknown => "key_unknown",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::NotJson => "not_json",
+            Self::BodyInvalid { .. } => "body_invalid",
+            Self::FieldInvalid { .. } => "field_invalid",
+            Self::Unavailable => "unavailable",
+            Self::PathUnknown => "path_unknown",
+            Self::MethodUnknown => "method_unknown",
+        }
+    }
+
+    /// HTTP status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Unauthenticated | Self::PasswordWrong { .. } | Self::ClaimCodeWrong { .. } => {
+                StatusCode::UNAUTHORIZED
+            }
+            Self::ClaimedAlready | Self::NotClaimed => StatusCode::CONFLICT,
+            Self::CrossOrigin => StatusCode::FORBIDDEN,
+            Self::Slowed { .. } | Self::LockedOut { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::CodeUnknown { .. }
+            | Self::LinkUnknown { .. }
+            | Self::RoomUnknown
+            | Self::TokenUnknown
+            | Self::KeyUnknown
+            | Self::PathUnknown => StatusCode::NOT_FOUND,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::CodeMalformed | Self::BodyInvalid { .. } => StatusCode::BAD_REQUEST,
+            Self::FieldInvalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::MethodUnknown => StatusCode::METHOD_NOT_ALLOWED,
+        }
+    }
+
+    fn wait(&self) -> Option<u64> {
+        let wait = match self {
+            Self::PasswordWrong { wait }
+            | Self::ClaimCodeWrong { wait }
+            | Self::Slowed { wait }
+            | Self::LockedOut { wait }
+            | Self::CodeUnknown { wait }
+            | Self::LinkUnknown { wait } => *wait,
+            _ => return None,
+        };
+        Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).filter(|seconds| *seconds > 0)
+    }
+
+    /// Title and detail.
+    fn sentences(&self, language: Language) -> (&'static str, String) {
+        let (title, detail) = match language {
+            Language::French => self.french(),
+            Language::English => self.english(),
+        };
+        let mut detail = detail.to_owned();
+        if let Some(seconds) = self.wait() {
+            detail.push(' ');
+            detail.push_str(&match language {
+                Language::French => {
+                    format!("Réessayez dans {}.", span(seconds, "seconde", "minute"))
+                }
+                Language::English => format!("Try again in {}.", span(seconds, "second", "minute")),
+            });
+        }
+        match (self, language) {
+            (Self::BodyTooLarge { limit }, Language::French) => {
+                detail = format!("Le corps de la requête dépasse {limit} octets.");
+            }
+            (Self::BodyTooLarge { limit }, Language::English) => {
+                detail = format!("The request body is longer than {limit} bytes.");
+            }
+            (Self::FieldInvalid { field, attendu, .. }, Language::French) => {
+                detail = format!("Le champ « {field} » n'est pas utilisable : {attendu}.");
+            }
+            (
+                Self::FieldInvalid {
+                    field, expected, ..
+                },
+                Language::English,
+            ) => {
+                detail = format!("The field \"{field}\" cannot be used: {expected}.");
+            }
+            _ => {}
+        }
+        (title, detail)
+    }
+
+    fn english(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Unauthenticated => (
+                "Sign in first",
+                "This needs an administrator. Sign in, or send a valid bearer token.",
+            ),
+            Self::PasswordWrong { .. } => {
+                ("Wrong password", "The password is not the administrator's.")
+            }
+            Self::ClaimCodeWrong { .. } => (
+                "Wrong claim code",
+                "The claim code is not the one this box printed at its last start.",
+            ),
+            Self::ClaimedAlready => (
+                "Already set up",
+                "This box has its administrator. Sign in with the password.",
+            ),
+            Self::NotClaimed => (
+                "Not set up yet",
+                "This box has no administrator yet. Enter the claim code it printed when it started.",
+            ),
+            Self::CrossOrigin => (
+                "Request from another site",
+                "The request came from a page of another site and was not carried out.",
+            ),
+            Self::Slowed { .. } => (
+                "Too fast",
+                "The last try was wrong; this one was not looked at.",
+            ),
+            Self::LockedOut { .. } => (
+                "Too many wrong tries",
+                "Too many wrong tries came from your connection; this one was not looked at.",
+            ),
+            Self::CodeMalformed => (
+                "Not a room code",
+                "A room code has nine digits, such as 123 456 789.",
+            ),
+            Self::CodeUnknown { .. } => (
+                "Unknown code",
+                "No room has this code. Check the nine digits with the person who invited you.",
+            ),
+            Self::LinkUnknown { .. } => (
+                "Unknown link",
+                "This link opens no room. The room may have been deleted; ask for a new invitation.",
+            ),
+            Self::RoomUnknown => ("Unknown room", "There is no room of this id."),
+            Self::TokenUnknown => ("Unknown token", "There is no token of this id."),
+            Self::KeyUnknown => ("Unknown key", "There is no key of this id."),
+            Self::BodyTooLarge { .. } => ("Request too long", ""),
+            Self::NotJson => ("Not JSON", "Send the body as application/json."),
+            Self::BodyInvalid { .. } => (
+                "Body not understood",
+                "The body is not the JSON expected here; \"cause\" says where.",
+            ),
+            Self::FieldInvalid { .. } => ("Value not usable", ""),
+            Self::Unavailable => (
+                "Not available now",
+                "The server cannot answer this at the moment. Try again in a few seconds.",
+            ),
+            Self::PathUnknown => ("Nothing here", "There is nothing at this address."),
+            Self::MethodUnknown => (
+                "Method not known here",
+                "This address does not have this method.",
+            ),
+        }
+    }
+
+    fn french(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Unauthenticated => (
+                "Connexion nécessaire",
+                "Il faut être administrateur. Connectez-vous, ou envoyez un jeton valable.",
+            ),
+            Self::PasswordWrong { .. } => (
+                "Mot de passe incorrect",
+                "Ce mot de passe n'est pas celui de l'administrateur.",
+            ),
+            Self::ClaimCodeWrong { .. } => (
+                "Code d'installation incorrect",
+                "Ce code n'est pas celui que le boîtier a affiché à son dernier démarrage.",
+            ),
+            Self::ClaimedAlready => (
+                "Déjà installé",
+                "Ce boîtier a son administrateur. Connectez-vous avec le mot de passe.",
+            ),
+            Self::NotClaimed => (
+                "Pas encore installé",
+                "Ce boîtier n'a pas encore d'administrateur. Saisissez le code affiché à son démarrage.",
+            ),
+            Self::CrossOrigin => (
+                "Requête d'un autre site",
+                "La requête vient d'une page d'un autre site ; elle n'a pas été exécutée.",
+            ),
+            Self::Slowed { .. } => (
+                "Trop rapide",
+                "L'essai précédent était faux ; celui-ci n'a pas été examiné.",
+            ),
+            Self::LockedOut { .. } => (
+                "Trop d'essais faux",
+                "Trop d'essais faux sont venus de votre connexion ; celui-ci n'a pas été examiné.",
+            ),
+            Self::CodeMalformed => (
+                "Ce n'est pas un code de salle",
+                "Un code de salle compte neuf chiffres, par exemple 123 456 789.",
+            ),
+            Self::CodeUnknown { .. } => (
+                "Code inconnu",
+                "Aucune salle n'a ce code. Vérifiez les neuf chiffres avec la personne qui vous invite.",
+            ),
+            Self::LinkUnknown { .. } => (
+                "Lien inconnu",
+                "Ce lien n'ouvre aucune salle. Elle a peut-être été supprimée ; demandez une nouvelle invitation.",
+            ),
+            Self::RoomUnknown => ("Salle inconnue", "Aucune salle n'a cet identifiant."),
+            Self::TokenUnknown => ("Jeton inconnu", "Aucun jeton n'a cet identifiant."),
+            Self::KeyUnknown => ("Clé inconnue", "Aucune clé n'a cet identifiant."),
+            Self::BodyTooLarge { .. } => ("Requête trop longue", ""),
+            Self::NotJson => ("Pas du JSON", "Envoyez le corps en application/json."),
+            Self::BodyInvalid { .. } => (
+                "Corps non compris",
+                "Le corps n'est pas le JSON attendu ici ; « cause » dit où.",
+            ),
+            Self::FieldInvalid { .. } => ("Valeur inutilisable", ""),
+            Self::Unavailable => (
+                "Indisponible pour l'instant",
+                "Le serveur ne peut pas répondre pour le moment. Réessayez dans quelques secondes.",
+            ),
+            Self::PathUnknown => ("Rien ici", "Il n'y a rien à cette adresse."),
+            Self::MethodUnknown => (
+                "Méthode inconnue ici",
+                "Cette adresse ne connaît pas cette méthode.",
+            ),
+        }
+    }
+
+    fn body(&self, language: Language) -> ProblemBody {
+        let (title, detail) = self.sentences(language);
+        ProblemBody {
+            kind: format!("urn:palabre:problem:{}", self.code()),
+            status: self.status().as_u16(),
+            code: self.code().to_owned(),
+            title: title.to_owned(),
+            detail,
+            wait: self.wait(),
+            field: match self {
+                Self::FieldInvalid { field, .. } => Some((*field).to_owned()),
+                _ => None,
+            },
+            cause: match self {
+                Self::BodyInvalid { cause } => Some(cause.clone()),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// `90` as "2 minutes": people wait in minutes when it is long.
+fn span(seconds: u64, second: &str, minute: &str) -> String {
+    let (count, unit) = if seconds < 90 {
+        (seconds, second)
+    } else {
+        (seconds.div_ceil(60), minute)
+    };
+    format!("{count} {unit}{}", if count > 1 { "s" } else { "" })
+}
+
+impl IntoResponse for Problem {
+    /// The status and headers; [`speak`] writes the body.
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        if let Some(wait) = self.wait() {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(wait));
+        }
+        if self == Self::Unauthenticated {
+            let challenge = HeaderValue::from_static("Bearer realm=\"palabre\"");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Middleware that writes the problem's body in the language asked for.
+pub(crate) async fn speak(request: Request, next: Next) -> Response {
+    let language = Language::of(request.headers());
+    let mut response = next.run(request).await;
+    let Some(problem) = response.extensions_mut().remove::<Problem>() else {
+        return response;
+    };
+    let body = serde_json::to_vec(&problem.body(language)).expect("a problem is plain values");
+    *response.body_mut() = body.into();
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_LENGTH);
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    headers.insert(
+        header::CONTENT_LANGUAGE,
+        HeaderValue::from_static(language.tag()),
+    );
+    headers.append(header::VARY, HeaderValue::from_static("accept-language"));
+    response
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(
+            cause = error.cause,
+            "the database does not answer; requests that need it are refused"
+        );
+        Self::Unavailable
+    }
+}
+
+impl From<RoomError> for Problem {
+    fn from(error: RoomError) -> Self {
+        match error {
+            RoomError::RoomUnknown => Self::RoomUnknown,
+            _ => Self::Unavailable,
+        }
+    }
+}
+
+impl Problem {
+    /// What the door said, to somebody who gave a code (or a link).
+    pub(crate) fn of_door(refusal: Refusal, is_link: bool) -> Self {
+        match refusal {
+            Refusal::Malformed => Self::CodeMalformed,
+            Refusal::Unknown { wait } if is_link => Self::LinkUnknown { wait },
+            Refusal::Unknown { wait } => Self::CodeUnknown { wait },
+            Refusal::Slowed { wait } => Self::Slowed { wait },
+            Refusal::LockedOut { wait } => Self::LockedOut { wait },
+            Refusal::Unavailable(error) => StoreError { cause: error.cause }.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_language_asked_for_is_spoken() {
+        let cases = [
+            ("fr", Language::French),
+            ("fr-FR,fr;q=0.9,en;q=0.8", Language::French),
+            ("en-GB,fr;q=0.5", Language::English),
+            ("en;q=0.2, fr;q=0.7", Language::French),
+            ("de", Language::English),
+            ("", Language::English),
+            ("fr;q=x", Language::English),
+        ];
+        for (asked, spoken) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_LANGUAGE, asked.parse().unwrap());
+            assert_eq!(Language::of(&headers), spoken, "{asked}");
+        }
+    }
+
+    #[test]
+    fn waits_are_said_in_both_languages() {
+        let problem = Problem::CodeUnknown {
+            wait: Duration::from_millis(1500),
+        };
+        assert!(
+            problem
+                .body(Language::English)
+                .detail
+                .ends_with("Try again in 2 seconds.")
+        );
+        let problem = Problem::LockedOut {
+            wait: Duration::from_secs(900),
+        };
+        assert!(
+            problem
+                .body(Language::French)
+                .detail
+                .ends_with("Réessayez dans 15 minutes.")
+        );
+        assert_eq!(problem.body(Language::French).wait, Some(900));
+        let problem = Problem::CodeUnknown {
+            wait: Duration::ZERO,
+        };
+        assert_eq!(problem.body(Language::English).wait, None);
+    }
+}
