@@ -252,7 +252,7 @@ async fn connection(
             request.extensions_mut().insert(place);
             let mut router = router;
             let router = ServiceExt::<Request>::ready(&mut router).await?;
-            Ok::<_, Infallible>(router.call(request).await?)
+            router.call(request).await
         }
     });
     let connection = http1::Builder::new()
