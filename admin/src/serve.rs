@@ -2,7 +2,6 @@
 //!
 //! Owns the TCP socket and each connection's task. What is answered is decided by the router it builds.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
