@@ -141,6 +141,7 @@ impl Gateway {
             self.endpoint.dialogs(),
             self.endpoint.transactions(),
         );
+        self.metrics.core(&self.endpoint.counters());
     }
 
     /// The next thing to do, in order, or `None`.
@@ -319,3 +320,6 @@ fn spoken(accept: Option<&str>, default: Language) -> Language {
         })
         .unwrap_or(default)
 }
+
+#[cfg(test)]
+mod tests;

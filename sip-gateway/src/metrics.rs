@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::menu::Outcome;
+use crate::sip::Counters;
 
 macro_rules! labels {
     ($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $vdoc:literal])* $variant:ident = $label:literal,)* }) => {
@@ -90,6 +91,20 @@ labels! {
     }
 }
 
+type ReadCount = fn(&Counters) -> u64;
+
+/// What the SIP core dropped or refused, by label value.
+const REFUSED: [(&str, ReadCount); 8] = [
+    ("not_sip", |c| c.not_sip),
+    ("malformed", |c| c.malformed),
+    ("not_servable", |c| c.refused),
+    ("overloaded", |c| c.overloaded),
+    ("repeated", |c| c.repeated),
+    ("stray_response", |c| c.stray_responses),
+    ("stray_ack", |c| c.stray_acks),
+    ("broken_stream", |c| c.broken_streams),
+];
+
 /// Counters of one gateway. Cheap to clone; clones count together.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics(Arc<Counts>);
@@ -99,6 +114,7 @@ struct Counts {
     calls: [AtomicU64; Ended::ALL.len()],
     menus: [AtomicU64; Outcome::ALL.len()],
     dropped: [AtomicU64; Dropped::ALL.len()],
+    refused: [AtomicU64; REFUSED.len()],
     invites: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
@@ -158,6 +174,12 @@ impl Metrics {
         self.0.in_rooms_now.store(in_rooms as u64, Relaxed);
         self.0.dialogs_now.store(dialogs as u64, Relaxed);
         self.0.transactions_now.store(transactions as u64, Relaxed);
+    }
+
+    pub(crate) fn core(&self, counters: &Counters) {
+        for (kept, (_, read)) in self.0.refused.iter().zip(REFUSED) {
+            kept.store(read(counters), Relaxed);
+        }
     }
 
     pub(crate) fn connections(&self, connections: usize) {
@@ -248,6 +270,53 @@ impl Metrics {
             label: Some(("reason", dropped.name())),
             value: counts.dropped[*dropped as usize].load(Relaxed),
         }));
+        samples.extend(
+            REFUSED
+                .iter()
+                .zip(&counts.refused)
+                .map(|((reason, _), value)| Sample {
+                    name: "palabre_sip_refused_total",
+                    help: "SIP messages absorbed, dropped or refused by the core, by reason.",
+                    label: Some(("reason", *reason)),
+                    value: value.load(Relaxed),
+                }),
+        );
         samples
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_figure_has_its_own_name_and_label() {
+        let metrics = Metrics::default();
+        metrics.ended(Ended::RoomFull);
+        metrics.core(&Counters {
+            malformed: 3,
+            ..Counters::default()
+        });
+        let samples = metrics.samples();
+        let mut keys: Vec<_> = samples.iter().map(|s| (s.name, s.label)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), samples.len());
+        let value = |name, label| {
+            let found = samples
+                .iter()
+                .find(|s| (s.name, s.label) == (name, Some(label)));
+            found.expect("a figure").value
+        };
+        assert_eq!(value("palabre_sip_calls_total", ("result", "room_full")), 1);
+        assert_eq!(
+            value("palabre_sip_refused_total", ("reason", "malformed")),
+            3
+        );
+        assert!(
+            samples
+                .iter()
+                .all(|s| s.name.starts_with("palabre_sip_") && s.help.ends_with('.'))
+        );
     }
 }

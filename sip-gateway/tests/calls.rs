@@ -1,0 +1,242 @@
+//! The gateway in front of foreign telephones: baresip and SIPp over real sockets, in a network of their own. The rooms behind
+//! it only hum: what is tested is the telephone side.
+
+mod support;
+
+use std::time::Duration;
+
+use palabre_engine::Direction;
+use palabre_sip::metrics::Ended;
+use palabre_sip::{Sip, SipConfig};
+use support::baresip::{Baresip, TONE};
+use support::network::{HOST, isolated};
+use support::rooms::{CODE, HUM, Humming};
+use support::sound::{loudness, purity};
+use support::{installed, sipp, until};
+use tokio::runtime::Runtime;
+
+/// A gateway on every address of the namespace, its rooms, and the runtime both live in.
+struct House {
+    sip: Option<Sip>,
+    rooms: Humming,
+    runtime: Runtime,
+}
+
+impl House {
+    fn open(change: impl FnOnce(&mut SipConfig, &mut Humming)) -> Self {
+        let mut config = SipConfig {
+            bind: "0.0.0.0:5060".parse().unwrap(),
+            ..SipConfig::default()
+        };
+        let mut rooms = Humming::default();
+        change(&mut config, &mut rooms);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let sip = runtime
+            .block_on(Sip::start(config, rooms.clone()))
+            .expect("a free port");
+        Self {
+            sip: Some(sip),
+            rooms,
+            runtime,
+        }
+    }
+
+    fn sip(&self) -> &Sip {
+        self.sip.as_ref().expect("running")
+    }
+
+    fn ended(&self, ended: Ended) -> u64 {
+        self.sip().metrics().calls(ended)
+    }
+
+    fn shut_down(&mut self) {
+        let sip = self.sip.take().expect("running");
+        self.runtime.block_on(sip.shut_down());
+    }
+}
+
+fn ready(programs: &[&str]) -> bool {
+    programs.iter().all(|program| installed(program)) && isolated()
+}
+
+fn uri(user: &str) -> String {
+    format!("sip:{user}@{HOST}")
+}
+
+#[test]
+fn a_telephone_hears_the_menu_types_the_code_and_talks() {
+    if !ready(&["baresip"]) {
+        return;
+    }
+    let house = House::open(|_, _| {});
+    let mut phone = Baresip::start("menu");
+    let (answer, why) = phone.dial(&uri("reunion"));
+    assert_eq!(answer, "CALL_ESTABLISHED", "{why}");
+    until("the greeting is heard", 10, || {
+        let heard = phone.heard();
+        heard.len() > 16_000 && loudness(&heard[8_000..]) > -35.0
+    });
+    phone.keys(&format!("{CODE}#"));
+    let line = house.rooms.line(0);
+    until("the caller is in the room", 5, || {
+        line.lock().unwrap().room.is_some()
+    });
+    {
+        let state = line.lock().unwrap();
+        let (room, identity) = state.room.clone().unwrap();
+        assert_eq!(room, "hum");
+        assert_eq!(identity.name, "Téléphone (menu)");
+        assert!(identity.identity.starts_with("sip_") && identity.identity.len() == 36);
+        assert_eq!(state.keys, format!("{CODE}#"));
+    }
+    until(
+        "the announcements are over and the room is heard",
+        15,
+        || {
+            let heard = phone.heard();
+            let last = &heard[heard.len().saturating_sub(8_000)..];
+            purity(last, 8_000, HUM) > 0.9
+        },
+    );
+    let heard = line.lock().unwrap().heard.clone();
+    let last = &heard[heard.len() - 4_000..];
+    assert!(
+        purity(last, 8_000, TONE) > 0.9,
+        "the phone's tone reaches the line"
+    );
+    assert_eq!(house.sip().metrics().in_rooms_now(), 1);
+
+    phone.keys("0");
+    until("muted", 3, || line.lock().unwrap().muted);
+    phone.keys("*6");
+    until("unmuted", 3, || !line.lock().unwrap().muted);
+
+    phone.hold();
+    until("held", 5, || {
+        line.lock().unwrap().direction == Direction::ReceiveOnly
+    });
+    phone.resume();
+    until("resumed", 5, || {
+        line.lock().unwrap().direction == Direction::SendReceive
+    });
+
+    phone.hang_up();
+    until("the line is closed", 5, || line.lock().unwrap().closed);
+    until("the call is counted", 5, || house.ended(Ended::Joined) == 1);
+}
+
+#[test]
+fn a_dialled_code_needs_no_menu_and_a_wrong_one_is_refused_late() {
+    if !ready(&["baresip"]) {
+        return;
+    }
+    let house = House::open(|_, rooms| rooms.wait = Duration::from_secs(2));
+    let mut phone = Baresip::start("direct");
+    let start = std::time::Instant::now();
+    let (answer, why) = phone.dial(&uri("987-654-321"));
+    assert_eq!(answer, "CALL_CLOSED");
+    assert!(why.contains("404"), "{why}");
+    assert!(start.elapsed() >= Duration::from_secs(2));
+    let (answer, why) = phone.dial(&uri("123-456-789"));
+    assert_eq!(answer, "CALL_ESTABLISHED", "{why}");
+    let line = house.rooms.line(0);
+    until("the caller is in the room", 5, || {
+        line.lock().unwrap().room.is_some()
+    });
+    phone.hang_up();
+    until("both calls are counted", 5, || {
+        house.ended(Ended::Joined) == 1 && house.ended(Ended::UnknownCode) == 1
+    });
+}
+
+#[test]
+fn three_wrong_codes_by_key_end_the_call() {
+    if !ready(&["baresip"]) {
+        return;
+    }
+    let house = House::open(|_, _| {});
+    let mut phone = Baresip::start("wrong");
+    let (answer, why) = phone.dial(&uri("reunion"));
+    assert_eq!(answer, "CALL_ESTABLISHED", "{why}");
+    let line = house.rooms.line(0);
+    for turn in 1..=3 {
+        phone.keys("987654321");
+        if turn < 3 {
+            // Wrong code, a wait, try again: two more announcements than before.
+            let before = line.lock().unwrap().prompts_played;
+            until("asked again", 15, || {
+                line.lock().unwrap().prompts_played >= before + 3
+            });
+        }
+    }
+    phone.wait(&["CALL_CLOSED"], 20);
+    until("counted", 5, || house.ended(Ended::TooManyTries) == 1);
+    assert!(line.lock().unwrap().closed);
+}
+
+#[test]
+fn a_telephone_calls_over_tcp() {
+    if !ready(&["baresip"]) {
+        return;
+    }
+    let house = House::open(|_, _| {});
+    let mut phone = Baresip::start("tcp");
+    let (answer, why) = phone.dial(&format!("{};transport=tcp", uri(CODE)));
+    assert_eq!(answer, "CALL_ESTABLISHED", "{why}");
+    let line = house.rooms.line(0);
+    until("the caller is in the room", 5, || {
+        line.lock().unwrap().room.is_some()
+    });
+    phone.hang_up();
+    until("counted", 5, || house.ended(Ended::Joined) == 1);
+}
+
+#[test]
+fn a_stopping_gateway_hangs_up() {
+    if !ready(&["baresip"]) {
+        return;
+    }
+    let mut house = House::open(|_, _| {});
+    let mut phone = Baresip::start("stop");
+    let (answer, why) = phone.dial(&uri(CODE));
+    assert_eq!(answer, "CALL_ESTABLISHED", "{why}");
+    house.shut_down();
+    phone.wait(&["CALL_CLOSED"], 5);
+}
+
+fn sipp_calls(transport: &str) {
+    if !ready(&["sipp"]) {
+        return;
+    }
+    const CALLS: u32 = 200;
+    let house = House::open(|config, _| config.calls_per_source = 500);
+    assert_eq!(sipp::uac("reunion", CALLS, 50, transport), CALLS);
+    until("every call is forgotten", 5, || {
+        house.sip().metrics().calls_now() == 0
+    });
+    assert_eq!(house.ended(Ended::Abandoned), u64::from(CALLS));
+    assert_eq!(house.rooms.count(), CALLS as usize);
+    until("every line is closed", 5, || {
+        (0..CALLS as usize).all(|n| house.rooms.line(n).lock().unwrap().closed)
+    });
+    assert_eq!(
+        sipp::uac(CODE, 50, 50, transport),
+        50,
+        "straight into the room"
+    );
+    until("counted", 5, || house.ended(Ended::Joined) == 50);
+}
+
+#[test]
+fn sipp_calls_over_udp_all_succeed() {
+    sipp_calls("u1");
+}
+
+#[test]
+fn sipp_calls_over_tcp_all_succeed() {
+    sipp_calls("t1");
+}

@@ -1,0 +1,228 @@
+//! baresip, driven over its control port: netstrings that hold JSON.
+
+use std::collections::VecDeque;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::network::HOST;
+
+/// Hertz of the tone it speaks.
+pub(crate) const TONE: f64 = 440.0;
+
+/// A telephone.
+pub(crate) struct Baresip {
+    folder: PathBuf,
+    child: Child,
+    control: BufReader<TcpStream>,
+    events: VecDeque<Value>,
+    count: u32,
+}
+
+impl Baresip {
+    /// Starts one that offers PCMA and RFC 4733 keys; `name` is its user part.
+    pub(crate) fn start(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("palabre-{name}-{}", std::process::id()));
+        // What an earlier run left behind.
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let (sip, control) = (free_port(), free_port());
+        write_tone(&folder.join("tone.wav"));
+        let at = folder.display();
+        let config = format!(
+            "sip_listen {HOST}:{sip}\npoll_method epoll\ncall_local_timeout 120\ncall_max_calls 4\n\
+             audio_source aufile,{at}/tone.wav\naudio_player aubridge,sink\naudio_alert aubridge,alert\n\
+             audio_srate 8000\naudio_channels 1\nrtp_ports 30000-39999\nnet_af ipv4\njitter_buffer_delay 2-10\n\
+             module_path /usr/lib/baresip/modules\nmodule stdio.so\nmodule g711.so\nmodule aufile.so\n\
+             module aubridge.so\nmodule sndfile.so\nsnd_path {at}\nmodule_tmp account.so\nmodule_app menu.so\n\
+             module_app ctrl_tcp.so\nctrl_tcp_listen 127.0.0.1:{control}\n"
+        );
+        std::fs::write(folder.join("config"), config).unwrap();
+        let account = format!("<sip:{name}@{HOST}:{sip}>;regint=0;audio_codecs=PCMA/8000/1\n");
+        std::fs::write(folder.join("accounts"), account).unwrap();
+        std::fs::write(folder.join("contacts"), "").unwrap();
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+        let mut child = Command::new("baresip")
+            .arg("-f")
+            .arg(&folder)
+            .stdin(Stdio::null())
+            .stderr(log.try_clone().unwrap())
+            .stdout(log)
+            .spawn()
+            .expect("baresip starts");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let stream = loop {
+            match TcpStream::connect(("127.0.0.1", control)) {
+                Ok(stream) => break stream,
+                Err(error) => {
+                    let ended = child.try_wait().unwrap();
+                    let log = std::fs::read_to_string(folder.join("log")).unwrap();
+                    assert!(
+                        ended.is_none() && Instant::now() < deadline,
+                        "{error}: {log}"
+                    );
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+        };
+        Self {
+            folder,
+            child,
+            control: BufReader::new(stream),
+            events: VecDeque::new(),
+            count: 0,
+        }
+    }
+
+    fn command(&mut self, command: &str, params: &str) {
+        self.count += 1;
+        let token = self.count.to_string();
+        let body = json!({"command": command, "params": params, "token": token}).to_string();
+        let netstring = format!("{}:{body},", body.len());
+        self.control
+            .get_mut()
+            .write_all(netstring.as_bytes())
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let message = self
+                .read(deadline)
+                .unwrap_or_else(|| panic!("no answer to {command}"));
+            if message["response"] == true {
+                if message["token"] == token.as_str() {
+                    return;
+                }
+            } else {
+                self.events.push_back(message);
+            }
+        }
+    }
+
+    fn read(&mut self, deadline: Instant) -> Option<Value> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = left.max(Duration::from_millis(1));
+        self.control.get_ref().set_read_timeout(Some(left)).unwrap();
+        let mut length = Vec::new();
+        self.control.read_until(b':', &mut length).ok()?;
+        let length: usize = std::str::from_utf8(&length)
+            .ok()?
+            .trim_end_matches(':')
+            .parse()
+            .ok()?;
+        let mut body = vec![0; length + 1];
+        self.control.read_exact(&mut body).unwrap();
+        serde_json::from_slice(&body[..length]).ok()
+    }
+
+    /// Waits for one of these events; gives its type and its text.
+    pub(crate) fn wait(&mut self, kinds: &[&str], seconds: u64) -> (String, String) {
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        loop {
+            let event = match self.events.pop_front() {
+                Some(event) => event,
+                None => self.read(deadline).unwrap_or_else(|| {
+                    let log = std::fs::read_to_string(self.folder.join("log")).unwrap();
+                    panic!("none of {kinds:?} within {seconds} s: {log}")
+                }),
+            };
+            let kind = event["type"].as_str().unwrap_or_default();
+            if kinds.contains(&kind) {
+                return (
+                    kind.into(),
+                    event["param"].as_str().unwrap_or_default().into(),
+                );
+            }
+        }
+    }
+
+    /// Calls; gives what came of it.
+    pub(crate) fn dial(&mut self, uri: &str) -> (String, String) {
+        self.command("dial", uri);
+        self.wait(&["CALL_ESTABLISHED", "CALL_CLOSED"], 40)
+    }
+
+    /// Presses keys, each for a tenth of a second.
+    pub(crate) fn keys(&mut self, keys: &str) {
+        for key in keys.chars() {
+            self.command("sndcode", &key.to_string());
+            std::thread::sleep(Duration::from_millis(120));
+            // Lets the key go: baresip then sends the end of the event.
+            self.command("sndcode", "\u{4}");
+            std::thread::sleep(Duration::from_millis(120));
+        }
+    }
+
+    pub(crate) fn hold(&mut self) {
+        self.command("hold", "");
+    }
+
+    pub(crate) fn resume(&mut self) {
+        self.command("resume", "");
+    }
+
+    pub(crate) fn hang_up(&mut self) {
+        self.command("hangup", "");
+    }
+
+    /// All it heard so far in this call, at 8 kHz.
+    pub(crate) fn heard(&self) -> Vec<i16> {
+        let files = std::fs::read_dir(&self.folder).unwrap();
+        let mut files: Vec<PathBuf> = files
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.to_string_lossy().ends_with("dec.wav"))
+            .collect();
+        files.sort();
+        let Some(last) = files.last() else {
+            return Vec::new();
+        };
+        let file = std::fs::read(last).unwrap();
+        // The header's lengths are written when the call ends.
+        let data = file.windows(4).position(|four| four == b"data");
+        let data = data.map_or(file.len(), |at| (at + 8).min(file.len()));
+        let samples = file[data..].chunks_exact(2);
+        samples
+            .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
+            .collect()
+    }
+}
+
+impl Drop for Baresip {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A minute of the tone at 8 kHz.
+fn write_tone(path: &std::path::Path) {
+    let second: Vec<u8> = (0..8_000)
+        .flat_map(|n| {
+            let turn = std::f64::consts::TAU * TONE * f64::from(n) / 8_000.0;
+            ((turn.sin() * 8_000.0) as i16).to_le_bytes()
+        })
+        .collect();
+    let length = second.len() as u32 * 120;
+    let mut file = b"RIFF".to_vec();
+    file.extend((36 + length).to_le_bytes());
+    file.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    file.extend(8_000u32.to_le_bytes());
+    file.extend(16_000u32.to_le_bytes());
+    file.extend([2, 0, 16, 0]);
+    file.extend(b"data");
+    file.extend(length.to_le_bytes());
+    for _ in 0..120 {
+        file.extend(&second);
+    }
+    std::fs::write(path, file).unwrap();
+}
