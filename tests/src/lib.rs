@@ -4,6 +4,9 @@
 //! A test whose peer is absent prints `skipped: ... not found`; `tests/run` installs every
 //! peer and fails when anything was skipped.
 
+pub mod call;
+pub mod endpoint;
+pub mod netsim;
 pub mod network;
 pub mod peer;
 pub mod program;

@@ -11,7 +11,7 @@ use super::clock::{WallClock, units};
 use super::command::{Layer, SendParameters};
 use super::egress::Egress;
 use super::layers::{Gate, Passage};
-use super::packet::{ClockMapping, Packet};
+use super::packet::{ClockMapping, Descriptor, Packet};
 use super::picture::PictureContinuity;
 use super::template::{HeaderTemplate, HeaderValues};
 use super::train::Trains;
@@ -49,6 +49,7 @@ pub(super) struct Subscription {
     renumber: Renumber,
     offset: TimestampMap,
     newest: Option<Newest>,
+    tail: Option<Box<Tail>>,
     picture: PictureContinuity,
     history: SendHistory<Resendable>,
     next_rtx: u64,
@@ -66,8 +67,28 @@ struct Newest {
     timestamp: u32,
     /// Its timestamp at the source, on which `clock` is.
     source: u32,
+    sequence: u64,
     arrival: Instant,
     clock: ClockMapping,
+}
+
+/// Where a packet goes in the outgoing stream.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    index: u64,
+    timestamp: u32,
+    counters: Vp8Counters,
+}
+
+/// The source before the current one, as it stood at the change.
+#[derive(Clone, Debug)]
+struct Tail {
+    from: (Layer, u16),
+    /// Its newest number sent on.
+    end: u64,
+    renumber: Renumber,
+    offset: TimestampMap,
+    picture: PictureContinuity,
 }
 
 /// What it takes to write a packet again, bit for bit if need be: under one SRTP index there
@@ -108,6 +129,7 @@ impl Subscription {
             renumber: Renumber::new(1 + u64::from(parameters.ssrc & 0x3FFF)),
             offset: TimestampMap::default(),
             newest: None,
+            tail: None,
             picture: PictureContinuity::default(),
             history: SendHistory::new(capacity),
             next_rtx: 1,
@@ -134,32 +156,25 @@ impl Subscription {
             return Forwarded::Withheld;
         }
         let descriptor = &packet.descriptor;
-        match self.gate.pass(descriptor, active) {
-            Passage::Forward => {}
-            Passage::Switch => self.switch(packet),
-            Passage::Withhold => return Forwarded::Withheld,
-            Passage::Await => return Forwarded::AwaitsKeyFrame,
-        }
-        if packet.payload().is_empty() {
-            // A probe's padding: not worth a number.
-            self.renumber.omit(descriptor.sequence);
-            return Forwarded::Withheld;
-        }
-        let Some(index) = self.renumber.forward(descriptor.sequence) else {
-            return Forwarded::Withheld;
+        let before = self.gate.source();
+        let place = match self.gate.pass(descriptor, active) {
+            Passage::Forward => self.place(packet),
+            Passage::Switch => {
+                self.switch(packet, before);
+                self.place(packet)
+            }
+            passage => match self.tail_place(descriptor) {
+                None if passage == Passage::Await => return Forwarded::AwaitsKeyFrame,
+                place => place,
+            },
         };
-        let timestamp = self.offset.map(descriptor.timestamp);
-        if descriptor.in_order {
-            self.newest = Some(Newest {
-                timestamp,
-                source: descriptor.timestamp,
-                arrival: descriptor.arrival,
-                clock: descriptor.clock,
-            });
-        }
-        let counters = match &descriptor.vp8 {
-            Some(vp8) => self.picture.counters(vp8),
-            None => Vp8Counters::default(),
+        let Some(Place {
+            index,
+            timestamp,
+            counters,
+        }) = place
+        else {
+            return Forwarded::Withheld;
         };
         let transport_sequence = match self.template.has_transport_cc() {
             true => egress.next_transport_sequence(),
@@ -183,6 +198,59 @@ impl Subscription {
         self.interval.1 += packet.payload().len() as u64;
         self.history.insert(index as u16, now, sent);
         Forwarded::Sent
+    }
+
+    /// Where a packet of the current source goes; `None`: nowhere.
+    fn place(&mut self, packet: &Packet) -> Option<Place> {
+        let descriptor = &packet.descriptor;
+        if packet.payload().is_empty() {
+            // A probe's padding: not worth a number.
+            self.renumber.omit(descriptor.sequence);
+            return None;
+        }
+        let index = self.renumber.forward(descriptor.sequence)?;
+        let timestamp = self.offset.map(descriptor.timestamp);
+        if descriptor.in_order {
+            self.newest = Some(Newest {
+                timestamp,
+                source: descriptor.timestamp,
+                sequence: descriptor.sequence,
+                arrival: descriptor.arrival,
+                clock: descriptor.clock,
+            });
+        }
+        let counters = match &descriptor.vp8 {
+            Some(vp8) => self.picture.counters(vp8),
+            None => Vp8Counters::default(),
+        };
+        Some(Place {
+            index,
+            timestamp,
+            counters,
+        })
+    }
+
+    /// Where a late packet of the source before the current one goes: into the number kept free
+    /// for it, so that the peer is not left asking for it in vain.
+    fn tail_place(&mut self, descriptor: &Descriptor) -> Option<Place> {
+        let tail = self.tail.as_mut()?;
+        let is_its = tail.from == (descriptor.layer, descriptor.epoch)
+            && !descriptor.in_order
+            && descriptor.sequence < tail.end
+            && !self.gate.paused;
+        if !is_its {
+            return None;
+        }
+        let index = tail.renumber.forward(descriptor.sequence)?;
+        let counters = match &descriptor.vp8 {
+            Some(vp8) => tail.picture.counters(vp8),
+            None => Vp8Counters::default(),
+        };
+        Some(Place {
+            index,
+            timestamp: tail.offset.map(descriptor.timestamp),
+            counters,
+        })
     }
 
     /// The peer lacks packet `sequence`. False: it is gone, or was sent again just now.
@@ -284,8 +352,17 @@ impl Subscription {
 
     /// Continues numbers, timestamps and picture counters across a change of source: `packet`
     /// is the first of the new one.
-    fn switch(&mut self, packet: &Packet) {
+    fn switch(&mut self, packet: &Packet, before: Option<(Layer, u16)>) {
         let descriptor = &packet.descriptor;
+        if let (Some(from), Some(newest)) = (before, &self.newest) {
+            self.tail = Some(Box::new(Tail {
+                from,
+                end: newest.sequence,
+                renumber: self.renumber.clone(),
+                offset: self.offset,
+                picture: self.picture,
+            }));
+        }
         let rate = self.parameters.clock_rate;
         let outgoing = match &self.newest {
             None => self.parameters.ssrc,

@@ -2,12 +2,15 @@
 //!
 //! Sound has one encoding and starts anywhere; video starts and changes at key frames only.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::STALL;
 use super::command::{Layer, MAX_LAYERS};
 use super::packet::Descriptor;
 use crate::ids::MediaKind;
+
+/// An encoding without packets for this long is taken for switched off by its sender. A lower
+/// value freezes pictures for less time, and mistakes a low frame rate for an end.
+const SWITCHED_OFF: Duration = Duration::from_millis(600);
 
 /// When packets of each encoding of a track last arrived.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,7 +27,7 @@ impl Activity {
     pub(super) fn mask(&self, now: Instant) -> u8 {
         let mut mask = 0;
         for (layer, last) in self.last.iter().enumerate() {
-            let arrives = last.is_some_and(|at| now.saturating_duration_since(at) < STALL);
+            let arrives = last.is_some_and(|at| now.saturating_duration_since(at) < SWITCHED_OFF);
             mask |= u8::from(arrives) << layer;
         }
         mask
@@ -80,6 +83,11 @@ impl Gate {
         self.current.map(|(layer, _)| layer)
     }
 
+    /// The encoding forwarded now, and which start of its source.
+    pub(super) fn source(&self) -> Option<(Layer, u16)> {
+        self.current
+    }
+
     /// The encoding to forward, out of those that arrive: the best one allowed, else the
     /// least above.
     pub(super) fn target(&self, active: u8) -> Option<Layer> {
@@ -122,8 +130,6 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::packet::tests::{descriptor, start_of_clock};
     use super::*;
 
@@ -188,9 +194,9 @@ mod tests {
         let start = start_of_clock();
         let mut activity = Activity::default();
         activity.note(0, start);
-        activity.note(2, start + STALL / 2);
-        assert_eq!(activity.mask(start + STALL / 2), 0b101);
-        assert_eq!(activity.mask(start + STALL), 0b100);
+        activity.note(2, start + SWITCHED_OFF / 2);
+        assert_eq!(activity.mask(start + SWITCHED_OFF / 2), 0b101);
+        assert_eq!(activity.mask(start + SWITCHED_OFF), 0b100);
         assert_eq!(activity.mask(start + Duration::from_secs(9)), 0);
     }
 }

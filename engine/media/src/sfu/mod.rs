@@ -49,6 +49,6 @@ pub const LEVELS_INTERVAL: Duration = Duration::from_millis(400);
 /// How often link quality is reported.
 pub const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A track or encoding without packets for this long has stalled. A lower value falls back to
-/// another encoding sooner and mistakes a screen share's pauses for one.
+/// A track without packets for this long has stalled. A lower value tells sooner, and mistakes
+/// a screen share's pauses for one.
 pub const STALL: Duration = Duration::from_millis(1_500);

@@ -156,6 +156,11 @@ impl Router {
         self.by_id.len()
     }
 
+    /// Packet buffers in use or kept for reuse.
+    pub fn buffers(&self) -> usize {
+        self.shared.pool.len()
+    }
+
     /// Packets, bytes and drops since the start.
     pub fn counters(&self) -> &Counters {
         &self.shared.counters
