@@ -160,6 +160,7 @@ pub fn servable(message: &Message, essentials: &Essentials<'_>) -> Result<(), Re
     match Uri::parse(message.uri()) {
         Err(UriError::Scheme) => return Err(Refusal::of(416)),
         Err(UriError::Form) => return Err(Refusal::bad("Bad Request-URI")),
+        Ok(uri) if uri.headers.is_some() => return Err(Refusal::bad("Bad Request-URI")),
         Ok(_) => {}
     }
     let exhausted = message.header(Name::MaxForwards).and_then(digits) == Some(0);
@@ -194,7 +195,23 @@ pub fn servable(message: &Message, essentials: &Essentials<'_>) -> Result<(), Re
             return Err(Refusal::bad("Bad Contact"));
         }
     }
+    // Our answer to a call is SDP, whatever else the caller would rather read (RFC 3261 §21.4.7).
+    if method == Method::Invite
+        && message
+            .header(Name::Accept)
+            .is_some_and(|accept| !accept.is_empty())
+        && !message.headers(Name::Accept).flat_map(list).any(takes_sdp)
+    {
+        return Err(Refusal::of(406));
+    }
     body(message, method)
+}
+
+fn takes_sdp(range: &str) -> bool {
+    let range = media_type(range);
+    ["application/sdp", "application/*", "*/*"]
+        .iter()
+        .any(|known| range.eq_ignore_ascii_case(known))
 }
 
 /// Judges the body's type (RFC 3261 §8.2.3).

@@ -2,4 +2,7 @@
 
 mod call;
 mod harness;
+mod hostile;
+mod identity;
 mod inbound;
+mod torture;
