@@ -29,7 +29,9 @@ use std::time::{Instant, SystemTime};
 use palabre_media::ids::{SessionId, WorkerIndex};
 use palabre_media::rtp::rtcp::NtpTime;
 use palabre_media::sfu::{Command, Event, Limits, Router, RouterConfig, SessionConfig, WallClock};
-use palabre_media::transport::{Certificate, CloseReason, Fingerprint, WebRtcTransport};
+use palabre_media::transport::{
+    Certificate, CloseReason, Fingerprint, Transport, TransportConfig, WebRtcTransport,
+};
 
 pub use mesh::MeshMember;
 pub use stats::WorkerStats;
@@ -114,6 +116,23 @@ impl std::fmt::Debug for Workers {
 impl Workers {
     /// Opens the port and starts the threads.
     pub fn start(config: WorkersConfig) -> Result<Self, StartWorkersError> {
+        let certificate = config.certificate.clone();
+        Self::start_with(
+            config,
+            Arc::new(move |now, config| {
+                Box::new(WebRtcTransport::new(
+                    now,
+                    certificate.clone(),
+                    config.clone(),
+                ))
+            }),
+        )
+    }
+
+    fn start_with(
+        config: WorkersConfig,
+        make_transport: SharedMakeTransport,
+    ) -> Result<Self, StartWorkersError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = config.workers.unwrap_or(cores).clamp(1, 64);
         let sockets = MediaSocket::open(config.media, count).map_err(|source| {
@@ -142,7 +161,7 @@ impl Workers {
         };
         let wall = wall_clock();
         for (core, (socket, member)) in sockets.into_iter().zip(members).enumerate() {
-            let make_router = make_router(wall, config.limits, config.certificate.clone());
+            let make_router = make_router(wall, config.limits, Arc::clone(&make_transport));
             let counts = Arc::new(Counts::default());
             workers.counts.push(Arc::clone(&counts));
             let worker = Worker {
@@ -261,21 +280,22 @@ impl Drop for Workers {
     }
 }
 
-fn make_router(wall: WallClock, limits: Limits, certificate: Certificate) -> MakeRouter {
+/// Makes transports for the routers of all workers.
+type SharedMakeTransport =
+    Arc<dyn Fn(Instant, &TransportConfig) -> Box<dyn Transport + Send> + Send + Sync>;
+
+fn make_router(wall: WallClock, limits: Limits, make_transport: SharedMakeTransport) -> MakeRouter {
     Box::new(move |index| {
-        let certificate = certificate.clone();
-        let config = RouterConfig {
-            wall,
-            limits,
-            make_transport: Box::new(move |now, config| {
-                Box::new(WebRtcTransport::new(
-                    now,
-                    certificate.clone(),
-                    config.clone(),
-                ))
-            }),
-        };
-        Router::new(index, config)
+        let make_transport = Arc::clone(&make_transport);
+        let make_transport = Box::new(move |now, config: &_| make_transport(now, config));
+        Router::new(
+            index,
+            RouterConfig {
+                wall,
+                limits,
+                make_transport,
+            },
+        )
     })
 }
 
@@ -294,3 +314,6 @@ fn wall_clock() -> WallClock {
         ntp: NtpTime(seconds << 32 | fraction),
     }
 }
+
+#[cfg(test)]
+mod tests;

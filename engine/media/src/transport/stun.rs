@@ -246,7 +246,9 @@ impl Writer {
         let port = address.port() ^ (MAGIC_COOKIE >> 16) as u16;
         let mut value = [0; 20];
         value[2..4].copy_from_slice(&port.to_be_bytes());
-        let length = match address.ip() {
+        // A socket for both families shows IPv4 peers as ::ffff:a.b.c.d; the peer knows itself as
+        // a.b.c.d.
+        let length = match address.ip().to_canonical() {
             IpAddr::V4(ip) => {
                 value[1] = 1;
                 let ip = u32::from(ip) ^ MAGIC_COOKIE;

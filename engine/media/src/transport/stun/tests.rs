@@ -88,6 +88,17 @@ fn the_responses_of_rfc_5769_verify_and_carry_the_address_we_would_write() {
 }
 
 #[test]
+fn an_ipv4_peer_on_a_socket_for_both_families_learns_its_ipv4_address() {
+    let mapped = binding_success(
+        [1; 12],
+        "[::ffff:192.0.2.1]:32853".parse().unwrap(),
+        &credentials(),
+    );
+    let plain = binding_success([1; 12], "192.0.2.1:32853".parse().unwrap(), &credentials());
+    assert_eq!(mapped, plain);
+}
+
+#[test]
 fn the_foreign_parser_reads_our_answers() {
     use is::stun::StunMessage;
 
