@@ -1,5 +1,7 @@
 //! The publisher connection: the client offers what it will send, we answer.
 
+use std::collections::BTreeMap;
+
 use super::sdp::{Description, Section};
 use super::write::Printer;
 use super::{Codec, Encoding, ExtensionIds, RemoteParameters};
@@ -568,7 +570,7 @@ fn tagged(offer: &Description<'_>, known: &[Known]) -> Result<usize, JsepError> 
 /// One meaning per extension identifier (RFC 8285 §6) and per SSRC on the shared transport.
 fn check_identifiers(offer: &Description<'_>, known: &[Known]) -> Result<(), JsepError> {
     let mut uris = [None; 256];
-    let mut owners: std::collections::HashMap<u32, usize> = std::collections::HashMap::new();
+    let mut owners: BTreeMap<u32, usize> = BTreeMap::new();
     for (index, (section, known)) in offer.sections.iter().zip(known).enumerate() {
         let (Some(_), Kind::Media(kind)) = (known.mid, known.kind) else {
             continue;

@@ -183,6 +183,43 @@ pub(super) fn common_feedback<'s>(
     })
 }
 
+/// What a section says of each payload type, read in one pass.
+struct Payloads<'a> {
+    /// `a=rtpmap`
+    names: [Option<&'a str>; 128],
+    /// `a=fmtp`
+    parameters: [Option<&'a str>; 128],
+}
+
+impl<'a> Payloads<'a> {
+    fn read(section: &Section<'a>) -> Self {
+        let table = |attribute| {
+            let mut table = [None; 128];
+            for value in section.values(attribute) {
+                let Some((payload_type, rest)) = value.split_once(' ') else {
+                    continue;
+                };
+                let place = payload_type
+                    .parse()
+                    .ok()
+                    .and_then(|at: usize| table.get_mut(at));
+                if let Some(place) = place {
+                    *place = place.or(Some(rest.trim()));
+                }
+            }
+            table
+        };
+        Payloads {
+            names: table("rtpmap"),
+            parameters: table("fmtp"),
+        }
+    }
+
+    fn parameters(&self, payload_type: u8) -> &'a str {
+        self.parameters[usize::from(payload_type)].unwrap_or_default()
+    }
+}
+
 /// Format parameters of a payload type, empty without any.
 pub(super) fn parameters<'a>(section: &Section<'a>, payload_type: u8) -> &'a str {
     let found = section.values("fmtp").find_map(|value| {
@@ -202,57 +239,43 @@ pub(super) fn parameter<'a>(parameters: &'a str, name: &str) -> Option<&'a str> 
 
 /// The codecs of `section` that we forward, in its order, each with its retransmission.
 pub(super) fn codecs(section: &Section<'_>, kind: MediaKind) -> Vec<NegotiatedCodec> {
+    let payloads = Payloads::read(section);
     let formats = || {
-        section
+        let numbers = section
             .formats
             .iter()
-            .filter_map(|format| format.parse::<u8>().ok())
-            .filter(|payload_type| *payload_type < 128)
-    };
-    let name = |payload_type: u8| {
-        section.values("rtpmap").find_map(|value| {
-            let (payload, name) = value.split_once(' ')?;
-            (payload.parse() == Ok(payload_type)).then(|| name.trim())
+            .filter_map(|format| format.parse::<u8>().ok());
+        numbers.filter_map(|payload_type| {
+            let name = (*payloads.names.get(usize::from(payload_type))?)?;
+            Some((payload_type, name))
         })
     };
-    let mut found: Vec<NegotiatedCodec> = Vec::new();
-    for payload_type in formats() {
-        let Some(name) = name(payload_type) else {
+    let mut repairs = [None; 128];
+    for (rtx, name) in formats() {
+        if !name
+            .get(..4)
+            .is_some_and(|start| start.eq_ignore_ascii_case("rtx/"))
+        {
             continue;
-        };
+        }
+        let apt = parameter(payloads.parameters(rtx), "apt");
+        let apt = apt.and_then(|apt| repairs.get_mut(apt.parse::<usize>().ok()?));
+        if let Some(repair) = apt {
+            *repair = repair.or(Some(rtx));
+        }
+    }
+    let forwarded = formats().filter_map(|(payload_type, name)| {
         let codec = FORWARDED
             .into_iter()
             .filter(|codec| codec.kind() == kind)
-            .find(|codec| encoding_name(*codec).eq_ignore_ascii_case(name));
-        let Some(codec) =
-            codec.filter(|codec| is_forwarded(*codec, parameters(section, payload_type)))
-        else {
-            continue;
-        };
-        let rtx_payload_type = formats().find(|rtx| {
-            name_is_rtx(section, *rtx)
-                && parameter(parameters(section, *rtx), "apt")
-                    .is_some_and(|apt| apt.parse() == Ok(payload_type))
-        });
-        found.push(NegotiatedCodec {
+            .find(|codec| encoding_name(*codec).eq_ignore_ascii_case(name))?;
+        is_forwarded(codec, payloads.parameters(payload_type)).then_some(NegotiatedCodec {
             codec,
             payload_type,
-            rtx_payload_type,
-        });
-    }
-    found
-}
-
-fn name_is_rtx(section: &Section<'_>, payload_type: u8) -> bool {
-    section.values("rtpmap").any(|value| {
-        value.split_once(' ').is_some_and(|(payload, name)| {
-            payload.parse() == Ok(payload_type)
-                && name
-                    .trim()
-                    .get(..4)
-                    .is_some_and(|start| start.eq_ignore_ascii_case("rtx/"))
+            rtx_payload_type: repairs[usize::from(payload_type)],
         })
-    })
+    });
+    forwarded.collect()
 }
 
 /// Whether this flavour of a codec is one that every subscriber we offer to can decode.

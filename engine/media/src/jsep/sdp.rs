@@ -8,9 +8,10 @@ use crate::ids::MediaKind;
 use crate::rtp::{Label, Mid};
 use crate::transport::{Fingerprint, IceCredentials, RemoteParameters};
 
-/// Longest description read, in bytes. Chromium's offer with 40 tracks has about 60 KiB less
-/// candidates; a longer one is an attack or a room nobody can watch.
-pub const MAX_DESCRIPTION: usize = 65_536;
+/// Longest description read, in bytes: 2 KiB for each section there may be. Chromium's answer
+/// to our offers has about 900 bytes for each, its offer of a camera 3,500. Reading takes time
+/// proportional to the length.
+pub const MAX_DESCRIPTION: usize = 2048 * MAX_SECTIONS;
 
 /// Most media sections, rejected and reused ones included.
 pub const MAX_SECTIONS: usize = 256;
@@ -139,7 +140,7 @@ impl<'a> Description<'a> {
             .filter_map(|value| value.strip_prefix("BUNDLE"))
             .filter(|rest| rest.is_empty() || rest.starts_with(' '))
             .take(1)
-            .flat_map(|rest| rest.split_ascii_whitespace())
+            .flat_map(|rest| rest.split_ascii_whitespace().take(MAX_SECTIONS))
     }
 
     /// Credentials and fingerprint, of `section` or else of the session (RFC 8839 §5.4,

@@ -446,7 +446,7 @@ fn faulty_offers_are_refused_by_name() {
 
 #[test]
 fn size_is_bounded() {
-    let long = publisher_offer() + &"a=x\r\n".repeat(20_000);
+    let long = publisher_offer() + &"a=x\r\n".repeat(MAX_DESCRIPTION / 5);
     let refuse = |offer: &str| {
         Answerer::new(1)
             .answer(offer, &local(), &default_policy)
@@ -467,16 +467,16 @@ fn size_is_bounded() {
 /// Every attribute in one section and as many sections as fit must not take long.
 #[test]
 fn dense_offers_are_cheap() {
-    let mut section = offers::chromium_simulcast("MID", "s", "t");
-    let mut number = 0;
-    while section.len() < 55_000 {
-        number += 1;
-        section += &format!(
-            "a=rtpmap:{} VP8/90000\r\na=ssrc:{number} cname:x\r\n",
-            number % 128
-        );
+    let mut section = offers::chromium_simulcast("0", "s", "t");
+    for number in 0.. {
+        let payload_type = number % 128;
+        section += &format!("a=rtpmap:{payload_type} VP8/90000\r\na=ssrc:{number} cname:x\r\n");
+        section += "a=ssrc-group:FID 1 2\r\n";
+        if section.len() > MAX_DESCRIPTION - 2000 {
+            break;
+        }
     }
-    let offer = CHROMIUM.describe(&[section.replace("MID", "0")]);
+    let offer = CHROMIUM.describe(&[section]);
     let started = std::time::Instant::now();
     for _ in 0..20 {
         Answerer::new(1)
@@ -830,4 +830,75 @@ fn mutated_descriptions_do_no_harm() {
             offerer.offer(&local()).expect("nothing outstanding");
         }
     }
+}
+
+/// An offer that Chromium 156 made: microphone, camera with three encodings, data channel.
+#[test]
+fn a_recorded_publisher_offer_is_answered() {
+    let offer = include_str!("tests/chromium_156_publisher_offer.sdp").replace('\n', "\r\n");
+    let answer = Answerer::new(1)
+        .answer(&offer, &local(), &default_policy)
+        .unwrap();
+    assert!(answer.data && answer.rejected.is_empty());
+    let [audio, video] = &answer.sections[..] else {
+        panic!("two sections");
+    };
+    let track_id = |section: &ReceiveSection| section.track_id.clone().unwrap();
+    assert_eq!(track_id(audio).len(), 36);
+    assert_eq!(track_id(video).len(), 36);
+    assert_eq!(video.encodings.len(), 3);
+    let accepted = "a=rid:q recv\r\na=rid:h recv\r\na=rid:f recv\r\na=simulcast:recv q;h;f\r\n";
+    assert!(answer.sdp.contains(accepted));
+    // It lists its flavours of H.264 best first; the others are not taken for it.
+    let policy = |_: &str| TrackPolicy {
+        codec: Some(Codec::H264),
+        ..TrackPolicy::default()
+    };
+    let answer = Answerer::new(1).answer(&offer, &local(), &policy).unwrap();
+    assert_eq!(answer.sections[1].codec.payload_type, 102);
+    assert_eq!(answer.sections[1].codec.rtx_payload_type, Some(103));
+}
+
+/// What Chromium 156 answered to these very offers, one after the other: it accepts every
+/// codec, and a reused section is a track of its own to it.
+#[test]
+fn recorded_subscriber_answers_are_taken() {
+    let mut offerer = Offerer::new(1);
+    let answers = [
+        include_str!("tests/chromium_156_subscriber_answer_0.sdp"),
+        include_str!("tests/chromium_156_subscriber_answer_1.sdp"),
+        include_str!("tests/chromium_156_subscriber_answer_2.sdp"),
+        include_str!("tests/chromium_156_subscriber_answer_3.sdp"),
+    ];
+    let mut answers = answers.into_iter();
+    let mut exchange = |offerer: &mut Offerer| {
+        let (id, _) = offerer.offer(&local()).unwrap();
+        let answer = answers.next().unwrap().replace('\n', "\r\n");
+        let accepted = offerer.answer(id, &answer).unwrap();
+        assert!(accepted.data && accepted.refused.is_empty());
+        let sections = accepted.sections.iter();
+        sections
+            .map(|s| (s.mid.to_string(), s.codec.codec, s.ssrc))
+            .collect::<Vec<_>>()
+    };
+    let row = |mid: &str, codec, ssrc| (mid.to_owned(), codec, ssrc);
+    assert_eq!(exchange(&mut offerer), []);
+    let first = offerer.add(track(1, Codec::Opus)).unwrap();
+    let second = offerer.add(track(2, Codec::Vp8)).unwrap();
+    let expected = [row("1", Codec::Opus, 1001), row("2", Codec::Vp8, 1002)];
+    assert_eq!(exchange(&mut offerer), expected);
+    offerer.remove(first);
+    offerer.remove(second);
+    offerer.add(track(3, Codec::Vp9)).unwrap();
+    assert_eq!(exchange(&mut offerer), [row("3", Codec::Vp9, 1003)]);
+    offerer.add(track(4, Codec::H264)).unwrap();
+    offerer.add(track(5, Codec::Opus)).unwrap();
+    offerer.add(track(6, Codec::Av1)).unwrap();
+    let expected = [
+        row("1", Codec::Opus, 1005),
+        row("2", Codec::H264, 1004),
+        row("3", Codec::Vp9, 1003),
+        row("4", Codec::Av1, 1006),
+    ];
+    assert_eq!(exchange(&mut offerer), expected);
 }
