@@ -86,7 +86,7 @@ fn build() -> Result<(), Box<dyn Error>> {
         }
     }
     if !is_installed(&sources) {
-        install(&sources)?;
+        npm(&sources, &["ci", "--no-audit", "--no-fund"])?;
     }
     npm(&sources, &["run", "build"])?;
     let built = sources.join("dist");
@@ -112,19 +112,6 @@ fn is_installed(sources: &Path) -> bool {
         (Some(installed), Some(asked)) => installed >= asked,
         _ => false,
     }
-}
-
-/// Installs exactly what `package-lock.json` says.
-///
-/// `npm ci` refuses a lock made where the registry lacked the packages of other platforms, which nothing
-/// here needs; `npm install --no-save` takes the same versions from it and leaves it as it is.
-fn install(sources: &Path) -> Result<(), Box<dyn Error>> {
-    let quiet = ["--no-audit", "--no-fund"];
-    let Err(refusal) = npm(sources, &["ci", quiet[0], quiet[1]]) else {
-        return Ok(());
-    };
-    npm(sources, &["install", "--no-save", quiet[0], quiet[1]])
-        .map_err(|failure| format!("{failure}\nbefore it: {refusal}").into())
 }
 
 fn npm(folder: &Path, arguments: &[&str]) -> Result<(), Box<dyn Error>> {
