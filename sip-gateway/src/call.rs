@@ -576,6 +576,7 @@ impl Call {
             self.ended = Some(ended);
         }
         self.stage = Stage::Over;
+        self.speech.stop();
         self.outputs.push_back(Output::HangUp);
     }
 

@@ -193,7 +193,9 @@ impl Gateway {
                 self.give(now, dialog, call::Input::Ended);
                 if let Some(active) = self.calls.remove(&dialog) {
                     self.forget_deadline(dialog, active.deadline);
-                    self.metrics.ended(active.call.ended());
+                    let ended = active.call.ended();
+                    self.metrics.ended(ended);
+                    tracing::info!(call = ?dialog, result = ended.name(), "a call ended");
                     if let Some(outcome) = active.call.menu_outcome() {
                         self.metrics.menu(outcome);
                     }

@@ -1,4 +1,5 @@
 use palabre_engine::directory::RoomCode;
+use proptest::prelude::*;
 
 use super::*;
 use crate::sip::{Codec, Direction, Party};
@@ -514,4 +515,57 @@ fn every_end_closes_the_line() {
     failed.give(Input::LineOpened(false));
     assert_eq!(failed.take(), [Output::HangUp]);
     assert_eq!(failed.end(), Ended::Unavailable);
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    let key = prop_oneof![Just('*'), Just('#'), proptest::char::range('0', '9')];
+    let wait = (0u64..60).prop_map(Duration::from_secs);
+    prop_oneof![
+        2 => any::<bool>().prop_map(|free| Input::Bound(free.then(ports))),
+        2 => Just(()).prop_map(|()| Input::Media(media())),
+        2 => any::<bool>().prop_map(Input::LineOpened),
+        12 => key.clone().prop_map(|key| Input::Line(LegEvent::Digit(key))),
+        2 => key.prop_map(Input::Key),
+        6 => Just(()).prop_map(|()| Input::Line(LegEvent::PlayFinished)),
+        1 => any::<bool>().prop_map(|muted| Input::Line(LegEvent::Muted(muted))),
+        1 => Just(()).prop_map(|()| Input::Line(LegEvent::MediaTimeout)),
+        1 => Just(()).prop_map(|()| Input::Line(LegEvent::Removed(RemovedReason::MixFailed))),
+        1 => Just(()).prop_map(|()| Input::Line(LegEvent::Removed(RemovedReason::Removed))),
+        2 => any::<bool>().prop_map(found),
+        1 => wait.prop_map(|wait| Input::LookedUp(Err(Refusal::Unknown { wait }))),
+        2 => Just(()).prop_map(|()| Input::Joined(Ok(()))),
+        1 => Just(()).prop_map(|()| Input::Joined(Err(JoinError::RoomUnknown))),
+        4 => Just(()).prop_map(|()| Input::Timeout),
+    ]
+}
+
+proptest! {
+    /// Whatever comes in, in whatever order: one refusal or one hang-up at most, nothing after it, and a line opened once.
+    #[test]
+    fn no_order_of_inputs_breaks_a_call(
+        direct in any::<bool>(),
+        inputs in proptest::collection::vec((any_input(), 0u64..4_000), 0..120),
+    ) {
+        let mut phone = Phone::dials(direct.then_some("123456789"));
+        let (mut over, mut lines) = (false, 0);
+        for (input, pause) in inputs {
+            phone.now += Duration::from_millis(pause);
+            phone.give(input);
+            for output in phone.take() {
+                match output {
+                    Output::Reject(_) | Output::HangUp => {
+                        prop_assert!(!over);
+                        over = true;
+                    }
+                    Output::OpenLine(_) => lines += 1,
+                    // The peer may renegotiate until it hears of the end.
+                    Output::UpdateLine(_) => {}
+                    output => prop_assert!(!over, "{output:?} after the end"),
+                }
+            }
+        }
+        prop_assert!(lines <= 1);
+        phone.take();
+        phone.end();
+    }
 }

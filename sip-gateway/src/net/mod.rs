@@ -37,6 +37,9 @@ const BATCH: usize = 64;
 /// Events of lines, look-ups and connections waiting for the gateway's task. When it is full their senders wait.
 const QUEUE: usize = 1_024;
 
+/// Receive buffer asked of the system. More stands a longer burst of calls while the task is busy: 2,000 INVITEs here.
+const BURST: usize = 4 << 20;
+
 /// Longest wait for the answers to our BYEs when the program stops: T1 x 4, two retransmissions.
 const LAST_BYES: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -159,9 +162,7 @@ async fn open(address: SocketAddr) -> Result<(UdpSocket, TcpListener, SocketAddr
     let mut draws = 0;
     loop {
         draws += 1;
-        let udp = UdpSocket::bind(address)
-            .await
-            .map_err(failed("UDP", address))?;
+        let udp = udp(address).map_err(failed("UDP", address))?;
         let bound = udp.local_addr().map_err(failed("UDP", address))?;
         match TcpListener::bind(bound).await {
             Ok(tcp) => return Ok((udp, tcp, bound)),
@@ -169,6 +170,16 @@ async fn open(address: SocketAddr) -> Result<(UdpSocket, TcpListener, SocketAddr
             Err(source) => return Err(failed("TCP", bound)(source)),
         }
     }
+}
+
+fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
+    // The system may allow less: then a smaller burst is lost, and repeated by its senders.
+    let _ = socket.set_recv_buffer_size(BURST);
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
 }
 
 /// What reaches the gateway's task from the others.

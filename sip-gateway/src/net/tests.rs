@@ -91,3 +91,67 @@ async fn an_unusable_folder_of_recordings_is_refused_at_the_start() {
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(matches!(started, Err(StartError::Prompt(_))));
 }
+
+const OPTIONS: &str = "OPTIONS sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1:5999;branch=z9hG4bKnet1\r\n\
+    Max-Forwards: 70\r\nFrom: <sip:a@127.0.0.1>;tag=1\r\nTo: <sip:127.0.0.1>\r\nCall-ID: net1\r\n\
+    CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
+
+async fn read_until_end(stream: &mut tokio::net::TcpStream) -> Vec<u8> {
+    use tokio::io::AsyncReadExt as _;
+    let mut all = Vec::new();
+    let reading = stream.read_to_end(&mut all);
+    // A reset is an end too.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(10), reading)
+        .await
+        .expect("the connection is closed");
+    all
+}
+
+#[tokio::test]
+async fn a_message_in_pieces_over_tcp_is_answered() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let sip = Sip::start(config(anywhere()), NoRooms)
+        .await
+        .expect("a free port");
+    let mut stream = tokio::net::TcpStream::connect(sip.address()).await.unwrap();
+    for piece in OPTIONS.as_bytes().chunks(40) {
+        stream.write_all(piece).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let mut answer = [0; 11];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"SIP/2.0 200");
+    sip.shut_down().await;
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_too_much_or_nonsense_are_closed() {
+    use tokio::io::AsyncWriteExt as _;
+    let mut config = config(anywhere());
+    config.idle = palabre_engine::settings::Span::from_millis(300);
+    config.connections_per_source = 2;
+    let sip = Sip::start(config, NoRooms).await.expect("a free port");
+    let mut silent = tokio::net::TcpStream::connect(sip.address()).await.unwrap();
+    let mut nonsense = tokio::net::TcpStream::connect(sip.address()).await.unwrap();
+    let mut third = tokio::net::TcpStream::connect(sip.address()).await.unwrap();
+    assert_eq!(
+        read_until_end(&mut third).await,
+        b"",
+        "above the limit of its source"
+    );
+    // 64 KiB without the end of a head: no SIP message is like that.
+    let _ = nonsense.write_all(&vec![b'x'; 1 << 18]).await;
+    read_until_end(&mut nonsense).await;
+    assert_eq!(read_until_end(&mut silent).await, b"");
+    let figure = |name: &str, label: Option<&str>| {
+        let samples = sip.metrics().samples();
+        let found = samples
+            .into_iter()
+            .find(|s| s.name == name && s.label.map(|l| l.1) == label);
+        found.expect("a figure").value
+    };
+    assert_eq!(figure("palabre_sip_dropped_total", Some("idle")), 1);
+    assert!(figure("palabre_sip_refused_total", Some("broken_stream")) >= 2);
+    assert_eq!(figure("palabre_sip_connections", None), 0);
+    sip.shut_down().await;
+}
