@@ -9,6 +9,7 @@ use palabre_media::ids::LegId;
 use tokio::sync::mpsc;
 
 use super::command::{Command, LegError, LegEvent, LegParameters, LegUpdate, Prompt};
+use super::stats::{Counters, MixerStats};
 
 /// Events kept for a slow owner of a leg: more lets it sleep longer, less bounds memory better.
 const LEG_EVENTS: usize = 64;
@@ -18,6 +19,7 @@ const LEG_EVENTS: usize = 64;
 pub struct Mixers {
     commands: std::sync::mpsc::Sender<Command>,
     shared: Arc<Shared>,
+    counters: Arc<Counters>,
 }
 
 #[derive(Debug)]
@@ -38,7 +40,12 @@ impl Mixers {
             limit,
             stopped: AtomicBool::new(false),
         });
-        (Self { commands, shared }, receiver)
+        let mixers = Self {
+            commands,
+            shared,
+            counters: Arc::default(),
+        };
+        (mixers, receiver)
     }
 
     /// Queues a command for the next tick; `false` when the thread has ended.
@@ -86,6 +93,15 @@ impl Mixers {
         } else {
             Err(LegError::Stopped)
         }
+    }
+
+    pub(super) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// What the thread did so far.
+    pub fn stats(&self) -> MixerStats {
+        self.counters.snapshot()
     }
 
     /// Legs open now.

@@ -89,6 +89,8 @@ pub struct Line {
     frame: Box<[f32; 960]>,
     upsampled: bool,
     level: f32,
+    /// Loudest tick since the last [`Line::take_loudest`].
+    loudest: f32,
     quiet: u8,
     voice: Option<opus::Encoder>,
     voice_timestamp: u32,
@@ -123,6 +125,7 @@ impl Line {
             frame: Box::new([0.0; 960]),
             upsampled: false,
             level: -127.0,
+            loudest: -127.0,
             quiet: VOICE_HANG,
             voice: None,
             voice_timestamp: start.timestamp,
@@ -255,6 +258,7 @@ impl Line {
             self.native.fill(0.0);
         }
         self.level = dbov(&self.native);
+        self.loudest = self.loudest.max(self.level);
         self.quiet = if self.level > VOICE_GATE {
             0
         } else {
@@ -278,6 +282,12 @@ impl Line {
             self.prompt = None;
             sink.play_finished(id);
         }
+    }
+
+    /// Loudest 20 ms since the last call, in -dBov (RFC 6464): 127 is silence.
+    pub fn take_loudest(&mut self) -> u8 {
+        let loudest = std::mem::replace(&mut self.loudest, -127.0);
+        (-loudest).clamp(0.0, 127.0) as u8
     }
 
     /// Level of this tick in dBov.

@@ -167,6 +167,13 @@ impl Mixer {
         self.tracks.retain(|t| t.id != track);
     }
 
+    /// The track's source began anew: what was received of it no longer counts.
+    pub fn restart_track(&mut self, track: TrackId) {
+        if let Some(track) = self.tracks.iter_mut().find(|t| t.id == track) {
+            track.playout.reset();
+        }
+    }
+
     /// A muted track is silent at once.
     pub fn set_track_muted(&mut self, track: TrackId, muted: bool) {
         if let Some(track) = self.tracks.iter_mut().find(|t| t.id == track) {

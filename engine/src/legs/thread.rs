@@ -1,0 +1,672 @@
+//! The mixer thread: one tick each 20 ms over all rooms and legs.
+//!
+//! ```text
+//! shard, SIP -- Command --> thread -- LegEvent, MixerEvent --> SIP, shard
+//! phones <---- RTP -------> Station -> Line -+
+//! workers <--- mesh ------> watched tracks --+-> Mixer (one per room)
+//! ```
+//! Owns the clock, the sockets, the rooms' mixers and the thread's place in the mesh. It never decides
+//! who is in which room. A panic in one room's mix ends that mix only.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant, SystemTime};
+
+use palabre_media::codec::opus::Quality;
+use palabre_media::ids::{LegId, TrackId, WorkerIndex};
+use palabre_media::mixer::{Line, Mixer, MixerCounts, MixerParameters, Sink, Voice};
+use palabre_media::rtp::AudioLevel;
+use palabre_media::rtp::rtcp::NtpTime;
+use palabre_media::sfu::{
+    ClockMapping, Codec, Descriptor, MeshMessage, MeshTarget, Packet, PacketPool,
+};
+
+use super::command::{Command, LegEvent, MixerEvent, RemovedReason, RoomId};
+use super::mesh::Mesh;
+use super::station::{Place, Station, stream_start};
+use super::stats::Counters;
+
+/// The tick.
+const TICK: Duration = Duration::from_millis(20);
+/// Sockets and mesh are also emptied this often between ticks, so that arrival times mean something.
+const SIP: Duration = Duration::from_millis(10);
+/// A thread further behind than this gives up the lost ticks: catching up would only be late again.
+const GIVE_UP: Duration = Duration::from_millis(200);
+/// Ticks between reports of loudness (400 ms).
+const LEVEL_TICKS: u64 = 20;
+/// Loudness from which a leg is reported, in -dBov: softer is line noise.
+const AUDIBLE: u8 = 50;
+/// Voice packets kept for reuse.
+const POOL: usize = 512;
+
+/// How the mixer thread behaves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MixerConfig {
+    /// A leg from which nothing came for this long is reported; SIP then ends the call.
+    pub media_timeout: Duration,
+    /// Opus settings of mixes and voices.
+    pub quality: Quality,
+}
+
+impl Default for MixerConfig {
+    fn default() -> Self {
+        Self {
+            media_timeout: Duration::from_secs(30),
+            quality: Quality::default(),
+        }
+    }
+}
+
+struct Room {
+    mixer: Mixer,
+    talkers: usize,
+    /// All audio tracks of the room that are no legs, with what is known of them.
+    tracks: BTreeMap<TrackId, bool>,
+    legs: usize,
+    counted: MixerCounts,
+    #[cfg(test)]
+    fails: bool,
+}
+
+pub(super) struct MixerThread<M> {
+    config: MixerConfig,
+    commands: Receiver<Command>,
+    events: Box<dyn Fn(MixerEvent) + Send>,
+    mesh: M,
+    counters: Arc<Counters>,
+    rooms: HashMap<RoomId, Room>,
+    stations: HashMap<LegId, Station>,
+    /// Tracks we watch: their room, and the epoch of their last packet.
+    watched: HashMap<TrackId, (RoomId, Option<u16>)>,
+    /// Who watches what; only our legs' tracks matter, but a watch may come before the leg has joined.
+    watchers: HashMap<TrackId, HashSet<WorkerIndex>>,
+    pool: PacketPool,
+    digits: Vec<char>,
+    levels: Vec<(TrackId, u8)>,
+    tick: u64,
+    stopping: bool,
+}
+
+/// Where a room's tick goes: borrowed parts of the thread.
+struct Outlet<'a, M> {
+    stations: &'a mut HashMap<LegId, Station>,
+    watchers: &'a HashMap<TrackId, HashSet<WorkerIndex>>,
+    mesh: &'a mut M,
+    pool: &'a mut PacketPool,
+    counters: &'a Counters,
+    now: Instant,
+}
+
+impl<M: Mesh> Sink for Outlet<'_, M> {
+    fn send(&mut self, leg: LegId, datagram: &[u8]) {
+        if let Some(station) = self.stations.get(&leg) {
+            station.send(datagram, self.counters);
+        }
+    }
+
+    fn voice(&mut self, leg: LegId, voice: Voice<'_>) {
+        let Some(station) = self.stations.get_mut(&leg) else {
+            return;
+        };
+        let Some(place) = station.place else { return };
+        let descriptor = Descriptor {
+            track: place.track,
+            layer: 0,
+            codec: Codec::Opus,
+            marker: voice.marker,
+            key_frame: false,
+            in_order: true,
+            epoch: 0,
+            vp8: None,
+            audio_level: Some(AudioLevel {
+                voice: voice.level < AUDIBLE,
+                level: voice.level,
+            }),
+            sequence: station.voice_sequence,
+            timestamp: voice.timestamp,
+            arrival: self.now,
+            clock: ClockMapping {
+                at: self.now,
+                timestamp: voice.timestamp,
+            },
+        };
+        station.voice_sequence += 1;
+        let Some(packet) = self.pool.packet(descriptor, voice.payload) else {
+            return;
+        };
+        Counters::add(&self.counters.voice_packets, 1);
+        for watcher in self.watchers.get(&place.track).into_iter().flatten() {
+            let message = MeshMessage::Packet(Arc::clone(&packet));
+            self.mesh.send(MeshTarget::One(*watcher), message);
+        }
+    }
+
+    fn digit(&mut self, leg: LegId, key: char) {
+        if let Some(station) = self.stations.get(&leg) {
+            station.tell(LegEvent::Digit(key), self.counters);
+        }
+    }
+
+    fn play_finished(&mut self, leg: LegId) {
+        if let Some(station) = self.stations.get(&leg) {
+            station.tell(LegEvent::PlayFinished, self.counters);
+        }
+    }
+}
+
+/// The wall clock, for sender reports.
+fn ntp() -> NtpTime {
+    NtpTime::from_unix(
+        SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default(),
+    )
+}
+
+impl<M: Mesh> MixerThread<M> {
+    pub(super) fn new(
+        config: MixerConfig,
+        commands: Receiver<Command>,
+        mesh: M,
+        counters: Arc<Counters>,
+        events: Box<dyn Fn(MixerEvent) + Send>,
+    ) -> Self {
+        Self {
+            config,
+            commands,
+            events,
+            mesh,
+            counters,
+            rooms: HashMap::new(),
+            stations: HashMap::new(),
+            watched: HashMap::new(),
+            watchers: HashMap::new(),
+            pool: PacketPool::new(POOL),
+            digits: Vec::new(),
+            levels: Vec::new(),
+            tick: 0,
+            stopping: false,
+        }
+    }
+
+    /// Runs until told to stop, or until nobody can command it any more.
+    pub(super) fn run(mut self) {
+        let mut next = Instant::now() + TICK;
+        while !self.stopping {
+            sleep_until(next - SIP);
+            self.take_in(Instant::now());
+            sleep_until(next);
+            let late = Instant::now().saturating_duration_since(next);
+            if late >= TICK {
+                Counters::add(&self.counters.overruns, 1);
+            }
+            if late >= GIVE_UP {
+                next += late;
+            }
+            self.step(next, Instant::now());
+            next += TICK;
+        }
+        self.shut_down();
+    }
+
+    /// One tick whose nominal time is `now`; what waits in sockets counts as arrived at `arrival`.
+    fn step(&mut self, now: Instant, arrival: Instant) {
+        let begun = Instant::now();
+        self.obey(now);
+        self.take_in(arrival);
+        self.tick += 1;
+        self.mix(now);
+        self.alone(now);
+        self.look_after(now);
+        if self.tick.is_multiple_of(LEVEL_TICKS) {
+            self.report_levels();
+        }
+        self.mesh.flush();
+        let counters = &self.counters;
+        Counters::add(&counters.ticks, 1);
+        Counters::add(&counters.busy_micros, begun.elapsed().as_micros() as u64);
+        set(&counters.rooms, self.rooms.len());
+        set(&counters.legs, self.stations.len());
+    }
+
+    /// Empties sockets and mesh.
+    fn take_in(&mut self, now: Instant) {
+        while let Some(message) = self.mesh.receive() {
+            match message {
+                MeshMessage::Packet(packet) => self.track_packet(&packet),
+                MeshMessage::Watch { track, from } => {
+                    self.watchers.entry(track).or_default().insert(from);
+                    self.refresh_watched(track);
+                }
+                MeshMessage::Unwatch { track, from } => {
+                    if let Some(watchers) = self.watchers.get_mut(&track) {
+                        watchers.remove(&from);
+                        if watchers.is_empty() {
+                            self.watchers.remove(&track);
+                        }
+                    }
+                    self.refresh_watched(track);
+                }
+                // Sound has no key frames, and no session is ours.
+                MeshMessage::KeyFrame { .. } | MeshMessage::Datagram { .. } => {}
+            }
+        }
+        let ntp = ntp();
+        for station in self.stations.values_mut() {
+            let mut taken = station.line.take();
+            let line = match (&mut taken, station.place) {
+                (Some(line), _) => Some(line),
+                (None, Some(place)) => self
+                    .rooms
+                    .get_mut(&place.room)
+                    .and_then(|room| room.mixer.line_mut(station.id)),
+                (None, None) => None,
+            };
+            if let Some(line) = line {
+                station.drain(now, ntp, line, &self.counters, &mut self.digits);
+            }
+            station.line = taken;
+            for key in self.digits.drain(..) {
+                station.tell(LegEvent::Digit(key), &self.counters);
+            }
+        }
+    }
+
+    fn track_packet(&mut self, packet: &Packet) {
+        let d = &packet.descriptor;
+        let Some((room, epoch)) = self.watched.get_mut(&d.track) else {
+            return;
+        };
+        let Some(room) = self.rooms.get_mut(room) else {
+            return;
+        };
+        if d.codec != Codec::Opus {
+            return;
+        }
+        if epoch.replace(d.epoch).is_some_and(|last| last != d.epoch) {
+            room.mixer.restart_track(d.track);
+        }
+        Counters::add(&self.counters.track_packets, 1);
+        let level = d.audio_level.map(|l| l.level);
+        let payload = packet.payload();
+        room.mixer
+            .track_packet(d.arrival, d.track, d.sequence, d.timestamp, level, payload);
+    }
+
+    /// Tells the mixer whether somebody watches a leg's track.
+    fn refresh_watched(&mut self, track: TrackId) {
+        let watched = self.watchers.contains_key(&track);
+        for station in self.stations.values() {
+            if let Some(place) = station.place
+                && place.track == track
+                && let Some(room) = self.rooms.get_mut(&place.room)
+            {
+                room.mixer.set_watched(station.id, watched);
+            }
+        }
+    }
+
+    fn mix(&mut self, now: Instant) {
+        let mut failed = Vec::new();
+        for (&id, room) in &mut self.rooms {
+            if room.legs == 0 {
+                continue;
+            }
+            let mut outlet = Outlet {
+                stations: &mut self.stations,
+                watchers: &self.watchers,
+                mesh: &mut self.mesh,
+                pool: &mut self.pool,
+                counters: &self.counters,
+                now,
+            };
+            // The mixer is dropped when it panics, so that its broken state is never seen.
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                #[cfg(test)]
+                assert!(!room.fails, "told to fail");
+                room.mixer.tick(now, &mut outlet);
+            }));
+            if result.is_err() {
+                failed.push(id);
+                continue;
+            }
+            let counts = room.mixer.counts();
+            let before = std::mem::replace(&mut room.counted, counts);
+            Counters::add(
+                &self.counters.decoded_frames,
+                counts.decoded - before.decoded,
+            );
+            Counters::add(
+                &self.counters.own_mixes,
+                counts.own_mixes - before.own_mixes,
+            );
+        }
+        for id in failed {
+            self.fail(id);
+        }
+    }
+
+    /// Puts the legs of a room whose mix panicked back to prompts, under new streams.
+    fn fail(&mut self, id: RoomId) {
+        tracing::error!(
+            room = id.0,
+            "the mix of a room failed; its telephone legs leave it"
+        );
+        Counters::add(&self.counters.failed_rooms, 1);
+        for station in self.stations.values_mut() {
+            if station.place.is_some_and(|place| place.room == id) {
+                station.place = None;
+                station.line = Some(Line::new(
+                    station.parameters,
+                    self.config.quality,
+                    stream_start(),
+                ));
+                station.tell(LegEvent::Removed(RemovedReason::MixFailed), &self.counters);
+            }
+        }
+        self.stop_watching(id);
+        if let Some(room) = self.rooms.get_mut(&id) {
+            let mut mixer = Mixer::new(parameters(room.talkers, self.config.quality));
+            for (&track, &muted) in &room.tracks {
+                mixer.add_track(track);
+                mixer.set_track_muted(track, muted);
+            }
+            room.mixer = mixer;
+            room.legs = 0;
+            room.counted = MixerCounts::default();
+        }
+        (self.events)(MixerEvent::RoomFailed(id));
+    }
+
+    fn alone(&mut self, now: Instant) {
+        let lone: Vec<LegId> = self
+            .stations
+            .values()
+            .filter(|station| station.line.is_some())
+            .map(|station| station.id)
+            .collect();
+        for id in lone {
+            let Some(mut line) = self.stations.get_mut(&id).and_then(|s| s.line.take()) else {
+                continue;
+            };
+            let mut outlet = Outlet {
+                stations: &mut self.stations,
+                watchers: &self.watchers,
+                mesh: &mut self.mesh,
+                pool: &mut self.pool,
+                counters: &self.counters,
+                now,
+            };
+            line.tick_alone(id, now, &mut outlet);
+            if let Some(station) = self.stations.get_mut(&id) {
+                station.line = Some(line);
+            }
+        }
+    }
+
+    /// Media timeouts and RTCP.
+    fn look_after(&mut self, now: Instant) {
+        let ntp = ntp();
+        for station in self.stations.values_mut() {
+            if station.timed_out(now, self.config.media_timeout) {
+                station.tell(LegEvent::MediaTimeout, &self.counters);
+            }
+            let taken = station.line.take();
+            let line = match (&taken, station.place) {
+                (Some(line), _) => Some(line),
+                (None, Some(place)) => self
+                    .rooms
+                    .get_mut(&place.room)
+                    .and_then(|room| room.mixer.line_mut(station.id))
+                    .map(|line| &*line),
+                (None, None) => None,
+            };
+            if let Some(line) = line {
+                station.report(now, ntp, line, false);
+            }
+            station.line = taken;
+        }
+    }
+
+    fn report_levels(&mut self) {
+        self.levels.clear();
+        for station in self.stations.values_mut() {
+            let Some(place) = station.place else { continue };
+            let Some(line) = self
+                .rooms
+                .get_mut(&place.room)
+                .and_then(|room| room.mixer.line_mut(station.id))
+            else {
+                continue;
+            };
+            let loudest = line.take_loudest();
+            let audible = loudest < AUDIBLE;
+            if audible || station.audible {
+                self.levels
+                    .push((place.track, if audible { loudest } else { 127 }));
+            }
+            station.audible = audible;
+        }
+        if !self.levels.is_empty() {
+            (self.events)(MixerEvent::Levels(self.levels.clone()));
+        }
+    }
+
+    fn obey(&mut self, now: Instant) {
+        loop {
+            match self.commands.try_recv() {
+                Ok(command) => {
+                    if self.apply(now, command).is_none() {
+                        Counters::add(&self.counters.commands_lost, 1);
+                    }
+                }
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    self.stopping = true;
+                    break;
+                }
+            }
+        }
+    }
+
+    /// `None` when the command names something unknown.
+    fn apply(&mut self, now: Instant, command: Command) -> Option<()> {
+        match command {
+            Command::OpenRoom { room, talkers } => {
+                self.rooms.entry(room).or_insert_with(|| Room {
+                    mixer: Mixer::new(parameters(talkers, self.config.quality)),
+                    talkers,
+                    tracks: BTreeMap::new(),
+                    legs: 0,
+                    counted: MixerCounts::default(),
+                    #[cfg(test)]
+                    fails: false,
+                });
+            }
+            Command::CloseRoom { room } => {
+                for leg in self.legs_of(room) {
+                    self.leave(leg, RemovedReason::RoomClosed);
+                }
+                self.stop_watching(room);
+                self.rooms.remove(&room)?;
+            }
+            Command::AddTrack { room, track } => {
+                let entry = self.rooms.get_mut(&room)?;
+                entry.tracks.insert(track, false);
+                entry.mixer.add_track(track);
+                if entry.legs > 0 {
+                    self.watch(room, track);
+                }
+            }
+            Command::RemoveTrack { room, track } => {
+                let entry = self.rooms.get_mut(&room)?;
+                entry.mixer.remove_track(track);
+                entry.tracks.remove(&track)?;
+                self.unwatch(track);
+            }
+            Command::SetTrackMuted { room, track, muted } => {
+                let room = self.rooms.get_mut(&room)?;
+                *room.tracks.get_mut(&track)? = muted;
+                room.mixer.set_track_muted(track, muted);
+            }
+            Command::OpenLeg {
+                leg,
+                parameters,
+                events,
+            } => {
+                let station = Station::new(leg, now, *parameters, events, self.config.quality);
+                self.stations.insert(leg, station);
+            }
+            Command::JoinRoom { leg, room, track } => self.join(leg, room, track)?,
+            Command::LeaveRoom { leg, reason } => self.leave(leg, reason)?,
+            Command::SetLegMuted { leg, muted } => {
+                self.stations.get_mut(&leg)?.muted = muted;
+                self.line(leg)?.set_muted(muted);
+            }
+            Command::Play { leg, prompt } => self.line(leg)?.play(prompt),
+            Command::StopPlaying { leg } => self.line(leg)?.stop_playing(),
+            Command::UpdateLeg { leg, update } => {
+                let station = self.stations.get_mut(&leg)?;
+                let mut taken = station.line.take();
+                let line = match (&mut taken, station.place) {
+                    (Some(line), _) => Some(line),
+                    (None, Some(place)) => self.rooms.get_mut(&place.room)?.mixer.line_mut(leg),
+                    (None, None) => None,
+                };
+                station.update(now, update, line);
+                station.line = taken;
+            }
+            Command::CloseLeg { leg } => {
+                self.take_out(leg);
+                let mut station = self.stations.remove(&leg)?;
+                if let Some(line) = station.line.take() {
+                    station.report(now, ntp(), &line, true);
+                }
+            }
+            Command::Stop => self.stopping = true,
+        }
+        Some(())
+    }
+
+    fn line(&mut self, leg: LegId) -> Option<&mut Line> {
+        let station = self.stations.get_mut(&leg)?;
+        match station.place {
+            Some(place) => self.rooms.get_mut(&place.room)?.mixer.line_mut(leg),
+            None => station.line.as_mut(),
+        }
+    }
+
+    fn legs_of(&self, room: RoomId) -> Vec<LegId> {
+        self.stations
+            .values()
+            .filter(|station| station.place.is_some_and(|place| place.room == room))
+            .map(|station| station.id)
+            .collect()
+    }
+
+    fn join(&mut self, leg: LegId, room: RoomId, track: TrackId) -> Option<()> {
+        self.take_out(leg);
+        let entry = self.rooms.get_mut(&room)?;
+        let station = self.stations.get_mut(&leg)?;
+        let mut line = station.line.take()?;
+        line.set_muted(station.muted);
+        station.place = Some(Place { room, track });
+        entry.mixer.add_leg(leg, line);
+        entry
+            .mixer
+            .set_watched(leg, self.watchers.contains_key(&track));
+        entry.legs += 1;
+        if entry.legs == 1 {
+            for track in entry.tracks.keys().copied().collect::<Vec<_>>() {
+                self.watch(room, track);
+            }
+        }
+        Some(())
+    }
+
+    fn leave(&mut self, leg: LegId, reason: RemovedReason) -> Option<()> {
+        self.take_out(leg)?;
+        let station = self.stations.get(&leg)?;
+        station.tell(LegEvent::Removed(reason), &self.counters);
+        Some(())
+    }
+
+    /// Takes a leg out of its room; `None` when it is in none.
+    fn take_out(&mut self, leg: LegId) -> Option<()> {
+        let station = self.stations.get_mut(&leg)?;
+        let place = station.place.take()?;
+        let room = self.rooms.get_mut(&place.room)?;
+        station.line = room.mixer.remove_leg(leg);
+        station.audible = false;
+        room.legs -= 1;
+        if room.legs == 0 {
+            self.stop_watching(place.room);
+        }
+        Some(())
+    }
+
+    fn watch(&mut self, room: RoomId, track: TrackId) {
+        if self.watched.insert(track, (room, None)).is_none() {
+            let from = self.mesh.index();
+            self.mesh
+                .send(MeshTarget::Everyone, MeshMessage::Watch { track, from });
+        }
+    }
+
+    fn unwatch(&mut self, track: TrackId) {
+        if self.watched.remove(&track).is_some() {
+            let from = self.mesh.index();
+            self.mesh
+                .send(MeshTarget::Everyone, MeshMessage::Unwatch { track, from });
+        }
+    }
+
+    fn stop_watching(&mut self, room: RoomId) {
+        let tracks: Vec<TrackId> = self
+            .watched
+            .iter()
+            .filter(|(_, (r, _))| *r == room)
+            .map(|(&track, _)| track)
+            .collect();
+        for track in tracks {
+            self.unwatch(track);
+        }
+    }
+
+    fn shut_down(&mut self) {
+        let now = Instant::now();
+        let legs: Vec<LegId> = self.stations.keys().copied().collect();
+        for leg in legs {
+            self.leave(leg, RemovedReason::Shutdown);
+            self.apply(now, Command::CloseLeg { leg });
+        }
+        self.mesh.flush();
+    }
+
+    #[cfg(test)]
+    pub(super) fn break_room(&mut self, room: RoomId) {
+        self.rooms.get_mut(&room).expect("an open room").fails = true;
+    }
+
+    #[cfg(test)]
+    pub(super) fn step_for_test(&mut self, now: Instant) {
+        self.step(now, now);
+    }
+}
+
+fn parameters(talkers: usize, quality: Quality) -> MixerParameters {
+    MixerParameters { talkers, quality }
+}
+
+fn set(gauge: &std::sync::atomic::AtomicU64, value: usize) {
+    gauge.store(value as u64, std::sync::atomic::Ordering::Relaxed);
+}
+
+fn sleep_until(at: Instant) {
+    let left = at.saturating_duration_since(Instant::now());
+    if !left.is_zero() {
+        std::thread::sleep(left);
+    }
+}
