@@ -14,3 +14,21 @@ pub trait Mesh: Send {
     /// Wakes the receivers of what was sent.
     fn flush(&mut self);
 }
+
+impl Mesh for crate::net::MeshMember {
+    fn index(&self) -> WorkerIndex {
+        self.index()
+    }
+
+    fn receive(&mut self) -> Option<MeshMessage> {
+        self.receive()
+    }
+
+    fn send(&mut self, target: MeshTarget, message: MeshMessage) {
+        self.send(target, message);
+    }
+
+    fn flush(&mut self) {
+        self.flush();
+    }
+}

@@ -215,11 +215,7 @@ impl Reports {
         let interval = expected - prior_expected;
         let lost = interval.saturating_sub(received.packets - prior_packets);
         received.prior = (expected, received.packets);
-        let fraction = if interval == 0 {
-            0
-        } else {
-            (lost * 256 / interval).min(255)
-        };
+        let fraction = (lost * 256).checked_div(interval).unwrap_or(0).min(255);
         let cumulative = (expected as i64 - received.packets as i64).clamp(-0x80_0000, 0x7f_ffff);
         let (last, delay) = sender_report.map_or((0, 0), |(middle, at)| {
             let delay = now.saturating_duration_since(at).as_micros() * 65_536 / 1_000_000;
