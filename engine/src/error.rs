@@ -32,12 +32,16 @@ pub enum JoinError {
         /// What is wrong with it.
         because: &'static str,
     },
-    /// The participant to resume is not in the room (any more).
+    /// The participant to resume is not in the room (any more): the client is to be told
+    /// `leave` with action RECONNECT and reason STATE_MISMATCH.
     #[error("there is nothing to resume; join again")]
     NothingToResume,
     /// The leg is already in a room, or has ended.
     #[error("this leg cannot join a room now")]
     LegBusy,
+    /// The room was lost to a bug of ours while joining.
+    #[error("the room failed; join again")]
+    RoomFailed,
     /// The box is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -55,6 +59,7 @@ impl JoinError {
             Self::Unacceptable { .. } => "unacceptable",
             Self::NothingToResume => "nothing_to_resume",
             Self::LegBusy => "leg_busy",
+            Self::RoomFailed => "room_failed",
             Self::Stopping => "stopping",
         }
     }

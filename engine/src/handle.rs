@@ -138,7 +138,7 @@ impl Engine {
     pub fn start(config: EngineConfig, directory: Arc<dyn Directory>) -> Result<Self, StartError> {
         let counts = Arc::new(Counts::default());
         let (mixers, _commands) = Mixers::new(config.max_legs as usize);
-        let shards = crate::shard::start(&config, &counts)?;
+        let shards = crate::runtime::start(&config, &counts, &mixers)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 shards,

@@ -23,7 +23,9 @@ pub mod legs;
 pub mod metrics;
 pub mod net;
 pub mod settings;
-#[allow(dead_code)] // read by the room state machines, which land next
+
+mod room;
+mod runtime;
 mod shard;
 
 pub use livekit_protocol as proto;

@@ -2,12 +2,43 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// A number that any thread may add to. Relaxed: readers want a figure, not an order.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A state that several shards share: each adds and takes away its own part.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Replaces this shard's part.
+    pub(crate) fn replace(&self, before: &mut u64, now: u64) {
+        self.0
+            .fetch_add(now.wrapping_sub(*before), Ordering::Relaxed);
+        *before = now;
+    }
+
+    pub(crate) fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 macro_rules! counts {
-    ($($(#[doc = $doc:literal])* $field:ident),* $(,)?) => {
-        /// Live counters of the signalling side, shared by shards and handles.
+    ($($(#[doc = $doc:literal])* $field:ident: $ty:ident),* $(,)?) => {
+        /// Live figures of the signalling side, shared by shards and handles.
         #[derive(Debug, Default)]
         pub(crate) struct Counts {
-            $(pub(crate) $field: AtomicU64,)*
+            $(pub(crate) $field: $ty,)*
         }
 
         /// One reading of every counter and gauge of the engine.
@@ -20,7 +51,7 @@ macro_rules! counts {
         impl Counts {
             pub(crate) fn read(&self) -> MetricsSnapshot {
                 MetricsSnapshot {
-                    $($field: self.$field.load(Ordering::Relaxed),)*
+                    $($field: self.$field.read(),)*
                 }
             }
         }
@@ -29,33 +60,33 @@ macro_rules! counts {
 
 counts! {
     /// Gauge: rooms open.
-    rooms,
+    rooms: Gauge,
     /// Gauge: participants in rooms, telephones included.
-    participants,
-    /// Gauge: published tracks.
-    tracks,
-    /// Gauge: tracks being sent to somebody.
-    subscriptions,
+    participants: Gauge,
+    /// Gauge: announced tracks.
+    tracks: Gauge,
+    /// Gauge: tracks being sent to somebody, once for each receiver.
+    subscriptions: Gauge,
     /// Gauge: telephone legs in rooms.
-    legs,
+    legs: Gauge,
     /// Counter: participants let in.
-    joins_total,
+    joins_total: Counter,
     /// Counter: participants refused.
-    joins_refused_total,
+    joins_refused_total: Counter,
     /// Counter: participants that took their session up again.
-    resumes_total,
+    resumes_total: Counter,
     /// Counter: signal requests received.
-    signal_requests_total,
+    signal_requests_total: Counter,
     /// Counter: signal requests that were refused or made no sense.
-    signal_requests_refused_total,
+    signal_requests_refused_total: Counter,
     /// Counter: signal messages sent.
-    signal_responses_total,
+    signal_responses_total: Counter,
     /// Counter: signal connections closed because the client did not read.
-    signal_slow_consumers_total,
+    signal_slow_consumers_total: Counter,
     /// Counter: data packets received from participants.
-    data_packets_total,
+    data_packets_total: Counter,
     /// Counter: data packets dropped (malformed, too long, not allowed).
-    data_packets_dropped_total,
+    data_packets_dropped_total: Counter,
     /// Counter: rooms dropped because of a bug in our code.
-    room_panics_total,
+    room_panics_total: Counter,
 }

@@ -101,7 +101,8 @@ impl Server {
                 client.pump();
             }
             // The breath between two looks, so that the workers get the core as well.
-            self.seen.extend(self.events.recv_timeout(Duration::from_millis(1)));
+            self.seen
+                .extend(self.events.recv_timeout(Duration::from_millis(1)));
             self.seen.extend(self.events.try_iter());
             if done(self, clients) {
                 return;
