@@ -93,7 +93,7 @@ impl Endpoint {
         if full || Uri::parse(&dial.uri).is_err() || Uri::parse(&dial.from).is_err() {
             return Err(NoSuchDialog);
         }
-        let flow = self.reach(dial.flow);
+        let flow = self.reach(now, dial.flow);
         self.next_dialog += 1;
         let id = self.next_dialog;
         let local_tag = self.random.token();
@@ -140,7 +140,7 @@ impl Endpoint {
         if dialog.asked.is_some() || dialog.session.media().is_none() {
             return;
         }
-        let flow = self.route(dialog);
+        let flow = self.route(now, dialog);
         self.invite(now, dialog, flow);
     }
 
@@ -192,7 +192,7 @@ impl Endpoint {
 
     /// Sends BYE; its answer changes nothing any more.
     pub(super) fn bye(&mut self, now: Instant, dialog: &mut Dialog) {
-        let flow = self.route(dialog);
+        let flow = self.route(now, dialog);
         dialog.local_cseq += 1;
         let (via, key) = self.via(&flow, "BYE");
         let bytes = dialog
@@ -345,7 +345,7 @@ impl Endpoint {
         dialog.flow = flow;
         dialog.retarget(message);
         dialog.state = State::Standing;
-        self.acknowledge(&mut dialog, heads.cseq.number);
+        self.acknowledge(now, &mut dialog, heads.cseq.number);
         dialog.asked = None;
         if gone {
             // Our CANCEL came too late.
@@ -381,7 +381,7 @@ impl Endpoint {
     ) {
         let asked = dialog.asked.take();
         dialog.retarget(message);
-        self.acknowledge(&mut dialog, heads.cseq.number);
+        self.acknowledge(now, &mut dialog, heads.cseq.number);
         let before = dialog.session.media().cloned();
         match sdp(message).map(|answer| {
             dialog
@@ -411,8 +411,8 @@ impl Endpoint {
     }
 
     /// Sends the ACK of a 2xx and keeps it for repeats.
-    fn acknowledge(&mut self, dialog: &mut Dialog, cseq: u32) {
-        let flow = self.route(dialog);
+    fn acknowledge(&mut self, now: Instant, dialog: &mut Dialog, cseq: u32) {
+        let flow = self.route(now, dialog);
         let (via, _) = self.via(&flow, "ACK");
         let bytes = dialog
             .request("ACK", cseq, &via, &self.config.product)
@@ -488,7 +488,7 @@ impl Endpoint {
             alarm: None,
         };
         dialog.retarget(message);
-        self.acknowledge(&mut dialog, heads.cseq.number);
+        self.acknowledge(now, &mut dialog, heads.cseq.number);
         self.bye(now, &mut dialog);
     }
 

@@ -34,6 +34,9 @@ pub struct Config {
     pub ring: Duration,
     /// Smallest session interval we accept (RFC 4028 Min-SE, at least 90 s).
     pub min_session: Duration,
+    /// A connection that no call uses is closed after so long a silence. Higher spares phones that call often their set-up,
+    /// lower frees what idlers hold.
+    pub idle: Duration,
 }
 
 impl Default for Config {
@@ -46,6 +49,7 @@ impl Default for Config {
             t1: Duration::from_millis(500),
             ring: Duration::from_secs(180),
             min_session: Duration::from_secs(90),
+            idle: Duration::from_secs(180),
         }
     }
 }
@@ -88,6 +92,7 @@ enum Owner {
     Server(u128),
     Client(u128),
     Dialog(u64),
+    Connection(ConnectionId),
 }
 
 #[derive(Debug)]
@@ -123,6 +128,9 @@ struct Connection {
     open: bool,
     /// Written before it opened.
     waiting: Vec<bytes::Bytes>,
+    /// When bytes last came or went.
+    used: Instant,
+    alarm: Option<Instant>,
 }
 
 type Table<K, V> = HashMap<K, V, KeyedHasher>;
@@ -180,7 +188,7 @@ impl Endpoint {
                 protocol,
                 from,
                 to,
-            } => self.connected(connection, protocol, from, to),
+            } => self.connected(now, connection, protocol, from, to),
             Input::Stream { connection, bytes } => self.stream(now, connection, bytes),
             Input::Closed { connection } => self.closed(now, connection),
             Input::Timeout => {}
@@ -244,6 +252,7 @@ impl Endpoint {
                 Owner::Server(key) => self.server_due(now, key),
                 Owner::Client(key) => self.client_due(now, key),
                 Owner::Dialog(id) => self.dialog_due(now, id),
+                Owner::Connection(id) => self.connection_due(now, id),
             }
         }
     }

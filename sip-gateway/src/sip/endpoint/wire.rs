@@ -12,7 +12,7 @@ use super::super::header::protocol;
 use super::super::limits::Source;
 use super::super::message::{Message, NotSip};
 use super::super::uri::Uri;
-use super::{Connection, Endpoint};
+use super::{Connection, Endpoint, Owner};
 
 /// Most messages kept for a connection that is not open yet.
 const MAX_WAITING: usize = 64;
@@ -51,6 +51,7 @@ impl Endpoint {
 
     pub(super) fn connected(
         &mut self,
+        now: Instant,
         id: ConnectionId,
         protocol: Protocol,
         from: SocketAddr,
@@ -64,7 +65,8 @@ impl Endpoint {
         };
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.open = true;
-            connection.flow = flow;
+            // The remote address stays: the connection is charged to it.
+            connection.flow.local = to;
             for bytes in std::mem::take(&mut connection.waiting) {
                 self.outputs.push_back(Output::Stream {
                     connection: id,
@@ -82,22 +84,59 @@ impl Endpoint {
             self.outputs.push_back(Output::Close { connection: id });
             return;
         }
-        self.loads.change(source, |load| load.connections += 1);
-        self.connections.insert(
-            id,
-            Connection {
-                flow,
-                framer: Framer::default(),
-                open: true,
-                waiting: Vec::new(),
-            },
+        self.keep(now, id, flow, true);
+    }
+
+    /// A connection enters the table.
+    fn keep(&mut self, now: Instant, id: ConnectionId, flow: Flow, open: bool) {
+        self.loads
+            .change(Source::of(flow.remote.ip()), |load| load.connections += 1);
+        let mut connection = Connection {
+            flow,
+            framer: Framer::default(),
+            open,
+            waiting: Vec::new(),
+            used: now,
+            alarm: None,
+        };
+        self.alarms.set(
+            Owner::Connection(id),
+            &mut connection.alarm,
+            Some(now + self.config.idle),
         );
+        self.connections.insert(id, connection);
+    }
+
+    /// Closes a connection that was silent for long and belongs to no call.
+    pub(super) fn connection_due(&mut self, now: Instant, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        connection.alarm = None;
+        let silent = connection.used + self.config.idle;
+        let used = silent > now
+            || self
+                .dialogs
+                .values()
+                .any(|dialog| dialog.flow.connection == Some(id));
+        if !used {
+            self.outputs.push_back(Output::Close { connection: id });
+            return self.closed(now, id);
+        }
+        let next = if silent > now {
+            silent
+        } else {
+            now + self.config.idle
+        };
+        self.alarms
+            .set(Owner::Connection(id), &mut connection.alarm, Some(next));
     }
 
     pub(super) fn stream(&mut self, now: Instant, id: ConnectionId, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
+        connection.used = now;
         connection.framer.push(bytes);
         loop {
             let Some(connection) = self.connections.get_mut(&id) else {
@@ -130,9 +169,11 @@ impl Endpoint {
     }
 
     pub(super) fn closed(&mut self, now: Instant, id: ConnectionId) {
-        let Some(connection) = self.connections.remove(&id) else {
+        let Some(mut connection) = self.connections.remove(&id) else {
             return;
         };
+        self.alarms
+            .set(Owner::Connection(id), &mut connection.alarm, None);
         self.loads
             .change(Source::of(connection.flow.remote.ip()), |load| {
                 load.connections -= 1
@@ -172,7 +213,7 @@ impl Endpoint {
     }
 
     /// The flow on which a request of ours to that place can go now; opens a connection if it must.
-    pub(super) fn reach(&mut self, wanted: Flow) -> Flow {
+    pub(super) fn reach(&mut self, now: Instant, wanted: Flow) -> Flow {
         if wanted.protocol == Protocol::Udp {
             return Flow {
                 connection: None,
@@ -198,17 +239,7 @@ impl Endpoint {
             connection: Some(id),
             ..wanted
         };
-        self.loads
-            .change(Source::of(flow.remote.ip()), |load| load.connections += 1);
-        self.connections.insert(
-            id,
-            Connection {
-                flow,
-                framer: Framer::default(),
-                open: false,
-                waiting: Vec::new(),
-            },
-        );
+        self.keep(now, id, flow, false);
         self.outputs.push_back(Output::Connect {
             connection: id,
             protocol: flow.protocol,
@@ -219,9 +250,9 @@ impl Endpoint {
 
     /// Where the next request of a dialog goes: the connection it uses, the next hop if that is an address, or back where the
     /// peer's last message came from.
-    pub(super) fn route(&mut self, dialog: &Dialog) -> Flow {
+    pub(super) fn route(&mut self, now: Instant, dialog: &Dialog) -> Flow {
         let wanted = self.route_wanted(dialog);
-        self.reach(wanted)
+        self.reach(now, wanted)
     }
 
     fn route_wanted(&self, dialog: &Dialog) -> Flow {

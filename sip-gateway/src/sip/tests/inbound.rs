@@ -612,3 +612,81 @@ fn streams_are_cut_answered_and_closed_when_broken() {
         .count();
     assert_eq!(closed, 36);
 }
+
+#[test]
+fn silent_connections_without_a_call_are_closed() {
+    let mut bench = Bench::new(Config::default());
+    let connection = ConnectionId::Accepted(1);
+    let (from, to) = (bench.peer, address("192.0.2.1:5060"));
+    let closes = |bench: &mut Bench, time: Duration| {
+        let end = bench.now + time;
+        let mut closes = 0;
+        while let Some(at) = bench.endpoint.deadline().filter(|at| *at <= end) {
+            bench.now = at;
+            bench.endpoint.handle(at, Input::Timeout);
+            closes += std::iter::from_fn(|| bench.endpoint.poll())
+                .filter(|output| matches!(output, Output::Close { .. }))
+                .count();
+        }
+        bench.now = end;
+        closes
+    };
+    let connected = Input::Connected {
+        connection,
+        protocol: Protocol::Tcp,
+        from,
+        to,
+    };
+    bench.endpoint.handle(bench.now, connected);
+    assert_eq!(closes(&mut bench, SECOND * 170), 0);
+    let half = Input::Stream {
+        connection,
+        bytes: b"INVITE sip:x",
+    };
+    bench.endpoint.handle(bench.now, half);
+    assert_eq!(closes(&mut bench, SECOND * 170), 0);
+    assert_eq!(closes(&mut bench, SECOND * 20), 1);
+    assert_eq!(bench.endpoint.entries(), 0);
+    // A call keeps its connection.
+    let connected = Input::Connected {
+        connection,
+        protocol: Protocol::Tcp,
+        from,
+        to,
+    };
+    bench.endpoint.handle(bench.now, connected);
+    let text = request("INVITE", "", 1, "a", TYPE, SDP).replace('\n', "\r\n");
+    bench.endpoint.handle(
+        bench.now,
+        Input::Stream {
+            connection,
+            bytes: text.as_bytes(),
+        },
+    );
+    bench.drain();
+    let dialog = bench.invited();
+    bench
+        .endpoint
+        .accept(bench.now, dialog, local(5000))
+        .unwrap();
+    let replies = bench.drain();
+    let tag = replies[0]
+        .header(Name::To)
+        .unwrap()
+        .rsplit_once("tag=")
+        .unwrap()
+        .1
+        .to_owned();
+    let ack = request("ACK", &tag, 1, "b", "", "").replace('\n', "\r\n");
+    bench.endpoint.handle(
+        bench.now,
+        Input::Stream {
+            connection,
+            bytes: ack.as_bytes(),
+        },
+    );
+    assert_eq!(closes(&mut bench, SECOND * 2_000), 0);
+    bench.endpoint.hang_up(bench.now, dialog).unwrap();
+    assert_eq!(closes(&mut bench, SECOND * 500), 1);
+    assert_eq!(bench.endpoint.entries(), 0);
+}
