@@ -28,6 +28,9 @@ const LOOKUPS: u32 = 3;
 /// Longest wait for a line or a seat in a room: the engine answers in milliseconds, or is broken.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Longest wait for the acknowledgement of our answer with the line after it: the SIP core gives up a little earlier (64 T1).
+const ANSWER_PATIENCE: Duration = Duration::from_secs(40);
+
 /// The same key within this time by RTP and by SIP INFO is one key: some phones send both.
 const SAME_KEY: Duration = Duration::from_millis(400);
 
@@ -54,6 +57,8 @@ pub enum KeyPath {
 pub enum Input {
     /// RTP ports, or `None` when all are taken.
     Bound(Option<LocalMedia>),
+    /// The caller's phone acknowledged our answer: it is where it says it is.
+    Confirmed,
     /// Media was negotiated, or negotiated anew.
     Media(Media),
     /// The line asked for is open, or cannot be.
@@ -154,6 +159,10 @@ pub struct Call {
     ticket: Option<RoomTicket>,
     stage: Stage,
     line: Line,
+    /// Our answer was acknowledged.
+    confirmed: bool,
+    /// Negotiated before that.
+    media: Option<Media>,
     speech: Speech,
     muted: bool,
     last_key: Option<(Instant, char, KeyPath)>,
@@ -191,6 +200,8 @@ impl Call {
             ticket: None,
             stage: Stage::Over,
             line: Line::None,
+            confirmed: false,
+            media: None,
             speech: Speech::default(),
             muted: false,
             last_key: None,
@@ -212,6 +223,10 @@ impl Call {
     pub fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Bound(ports) => self.bound(ports),
+            Input::Confirmed => {
+                self.confirmed = true;
+                self.open_line();
+            }
             Input::Media(media) => self.media(media),
             Input::LineOpened(opened) => self.line_opened(now, opened),
             Input::Line(event) => self.line_event(now, event),
@@ -283,7 +298,7 @@ impl Call {
     fn answer(&mut self, now: Instant) {
         self.outputs.push_back(Output::Bind);
         self.stage = Stage::Answering {
-            until: now + ENGINE_PATIENCE,
+            until: now + ANSWER_PATIENCE,
         };
     }
 
@@ -299,13 +314,24 @@ impl Call {
 
     fn media(&mut self, media: Media) {
         match self.line {
-            Line::None if matches!(self.stage, Stage::Answering { .. }) => {
-                self.line = Line::Opening;
-                self.outputs.push_back(Output::OpenLine(media));
+            Line::None => {
+                self.media = Some(media);
+                self.open_line();
             }
-            Line::None => {}
             // The shell applies it to the line once that is open.
             Line::Opening | Line::Open => self.outputs.push_back(Output::UpdateLine(media)),
+        }
+    }
+
+    /// Opens the line when there is media and an acknowledgement. Before it nobody has proved to be at the address that the
+    /// INVITE names: whoever forges one must not make us send a minute of greeting to somebody else.
+    fn open_line(&mut self) {
+        if !self.confirmed || !matches!(self.stage, Stage::Answering { .. }) {
+            return;
+        }
+        if let Some(media) = self.media.take() {
+            self.line = Line::Opening;
+            self.outputs.push_back(Output::OpenLine(media));
         }
     }
 

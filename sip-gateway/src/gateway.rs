@@ -201,8 +201,9 @@ impl Gateway {
                     }
                 }
             }
-            // Sound starts with our answer, not with the ACK; and nobody is dialled from here yet.
-            Event::Confirmed { .. } | Event::Ringing { .. } | Event::Answered { .. } => {}
+            Event::Confirmed { dialog } => self.give(now, dialog, call::Input::Confirmed),
+            // Nobody is dialled from here yet.
+            Event::Ringing { .. } | Event::Answered { .. } => {}
         }
     }
 

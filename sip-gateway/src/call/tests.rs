@@ -86,6 +86,12 @@ impl Phone {
         phone.give(Input::Bound(Some(ports())));
         assert_eq!(phone.take(), [Output::Accept(ports())]);
         phone.give(Input::Media(media()));
+        assert_eq!(
+            phone.take(),
+            [],
+            "nothing is sent to who has not acknowledged"
+        );
+        phone.give(Input::Confirmed);
         assert_eq!(phone.take(), [Output::OpenLine(media())]);
         phone.give(Input::LineOpened(true));
         phone
@@ -278,6 +284,7 @@ fn a_dialled_code_needs_no_menu() {
     assert_eq!(phone.take(), [Output::Bind]);
     phone.give(Input::Bound(Some(ports())));
     phone.give(Input::Media(media()));
+    phone.give(Input::Confirmed);
     phone.give(Input::LineOpened(true));
     assert!(matches!(phone.take().last(), Some(Output::Join(_))));
     phone.give(Input::Joined(Ok(())));
@@ -485,6 +492,7 @@ fn an_offerless_call_opens_its_line_with_the_ack() {
     let mut phone = Phone::dials(None);
     phone.give(Input::Bound(Some(ports())));
     phone.take();
+    phone.give(Input::Confirmed);
     phone.give(Input::Media(media()));
     assert_eq!(phone.take(), [Output::OpenLine(media())]);
     let mut phone = Phone::dials(None);
@@ -511,6 +519,7 @@ fn every_end_closes_the_line() {
     let mut failed = Phone::dials(None);
     failed.give(Input::Bound(Some(ports())));
     failed.give(Input::Media(media()));
+    failed.give(Input::Confirmed);
     failed.take();
     failed.give(Input::LineOpened(false));
     assert_eq!(failed.take(), [Output::HangUp]);
@@ -523,6 +532,7 @@ fn any_input() -> impl Strategy<Value = Input> {
     prop_oneof![
         2 => any::<bool>().prop_map(|free| Input::Bound(free.then(ports))),
         2 => Just(()).prop_map(|()| Input::Media(media())),
+        2 => Just(()).prop_map(|()| Input::Confirmed),
         2 => any::<bool>().prop_map(Input::LineOpened),
         12 => key.clone().prop_map(|key| Input::Line(LegEvent::Digit(key))),
         2 => key.prop_map(Input::Key),

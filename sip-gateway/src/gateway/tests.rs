@@ -164,12 +164,12 @@ impl World {
         let to = answer.lines().find(|line| line.starts_with("To:")).unwrap();
         phone.to = to.trim_start_matches("To:").trim().to_owned();
         phone.answer = answer.clone();
+        let ack = phone.request("ACK", phone.cseq, "");
+        self.sends(&ack);
         phone.id = self.asked.iter().rev().find_map(|output| match output {
             Output::OpenLine(id, _) => Some(*id),
             _ => None,
         });
-        let ack = phone.request("ACK", phone.cseq, "");
-        self.sends(&ack);
     }
 
     fn ended(&self, ended: Ended) -> u64 {
@@ -348,6 +348,33 @@ fn above_the_limits_the_answer_is_503() {
     world.sends(&bye);
     let again = world.dials("reunion");
     assert!(again.answer.starts_with("SIP/2.0 200"), "{}", again.answer);
+}
+
+#[test]
+fn who_never_acknowledges_gets_no_sound_and_is_forgotten() {
+    let mut world = World::new(SipConfig::default());
+    let phone = Phone {
+        user: "reunion".into(),
+        call: "forged".into(),
+        tag: "forged".into(),
+        cseq: 1,
+        to: String::new(),
+        answer: String::new(),
+        id: None,
+    };
+    world.sends(&phone.request("INVITE", 1, OFFER));
+    world.passes(Duration::from_secs(70));
+    assert!(
+        world
+            .statuses()
+            .iter()
+            .filter(|line| *line == "200 OK")
+            .count()
+            > 5
+    );
+    let opened = |output: &Output| matches!(output, Output::OpenLine(..) | Output::Play(..));
+    assert!(!world.asked.iter().any(opened));
+    assert_eq!(world.gateway.metrics.calls_now(), 0);
 }
 
 #[test]
