@@ -374,6 +374,7 @@ fn callers_and_a_browser_hear_each_other_and_leaving_ends_it() {
     let before = world.voices(voice_a).len();
     world.run(30, &mut [&mut a, &mut b]);
     assert_eq!(world.voices(voice_a).len(), before);
+    assert_eq!(a.events(), [LegEvent::Muted(true)]);
 
     let leg = b.leg().id();
     world.mixers.send(Command::LeaveRoom {

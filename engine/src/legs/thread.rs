@@ -522,7 +522,10 @@ impl<M: Mesh> MixerThread<M> {
             Command::JoinRoom { leg, room, track } => self.join(leg, room, track)?,
             Command::LeaveRoom { leg, reason } => self.leave(leg, reason)?,
             Command::SetLegMuted { leg, muted } => {
-                self.stations.get_mut(&leg)?.muted = muted;
+                let station = self.stations.get_mut(&leg)?;
+                if std::mem::replace(&mut station.muted, muted) != muted {
+                    station.tell(LegEvent::Muted(muted), &self.counters);
+                }
                 self.line(leg)?.set_muted(muted);
             }
             Command::Play { leg, prompt } => self.line(leg)?.play(prompt),
