@@ -4,6 +4,7 @@
 //! this file only finds the section and says where a mistake stands.
 
 use palabre_engine::settings::{RawValue, Rejected, Section};
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -106,10 +107,14 @@ pub(crate) fn apply_file(
 /// # Errors
 /// [`ConfigError`] naming the variable.
 pub(crate) fn apply_environment(
-    variables: impl Iterator<Item = (String, String)>,
+    variables: impl Iterator<Item = (OsString, OsString)>,
     sections: &mut Sections<'_>,
 ) -> Result<(), ConfigError> {
     for (variable, value) in variables {
+        // What is not text cannot be ours.
+        let (Ok(variable), Ok(value)) = (variable.into_string(), value.into_string()) else {
+            continue;
+        };
         let Some(path) = variable.strip_prefix(ENVIRONMENT_PREFIX) else {
             continue;
         };
@@ -223,7 +228,7 @@ mod tests {
             apply_environment(
                 variables
                     .iter()
-                    .map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
+                    .map(|(k, v)| (OsString::from(k), OsString::from(v))),
                 sections,
             )
         });
@@ -286,8 +291,9 @@ mod tests {
             "PALABRE__LOG__LEVLE",
             "PALABRE__LGO__LEVEL",
         ] {
-            let (result, ..) =
-                with(|s| apply_environment([(name.to_owned(), "x".to_owned())].into_iter(), s));
+            let (result, ..) = with(|s| {
+                apply_environment([(OsString::from(name), OsString::from("x"))].into_iter(), s)
+            });
             assert!(
                 result.expect_err("a refusal").place.contains(name),
                 "{name}"

@@ -1,5 +1,155 @@
-//! The program `palabre`: joins the parts, and nothing else.
+//! The program `palabre`: reads its configuration, joins the parts, and nothing else.
+//!
+//! ```text
+//! palabre [--config FILE]          runs; FILE defaults to palabre.toml when there is one
+//! palabre config [--config FILE]   prints the commented configuration in force
+//! ```
 
 mod config;
+mod program;
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use program::Config;
+
+const USAGE: &str = "\
+palabre: meetings by browser and by telephone, on your own box
+
+  palabre [--config FILE]          run; FILE defaults to palabre.toml when there is one
+  palabre config [--config FILE]   print the commented configuration in force
+  palabre --version                print the version
+  palabre --help                   print this
+
+Environment variables override the file: PALABRE__SECTION__KEY=value.
+";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    Run,
+    PrintConfig,
+    Version,
+    Help,
+}
+
+fn main() -> ExitCode {
+    let (asked, file) = match arguments(std::env::args().skip(1)) {
+        Ok(parsed) => parsed,
+        Err(sentence) => return fail(&format!("{sentence}\n\n{USAGE}")),
+    };
+    match asked {
+        Asked::Help => return print(USAGE),
+        Asked::Version => return print(concat!("palabre ", env!("CARGO_PKG_VERSION"), "\n")),
+        Asked::Run | Asked::PrintConfig => {}
+    }
+    let mut config = match read(file) {
+        Ok(config) => config,
+        Err(sentence) => return fail(&sentence),
+    };
+    if asked == Asked::PrintConfig {
+        return print(&config::print(&config.sections()));
+    }
+    let filter = match tracing_subscriber::EnvFilter::try_new(&config.log.level) {
+        Ok(filter) => filter,
+        Err(error) => return fail(&format!("`log.level` is not understood: {error}")),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start threads: {error}")),
+    };
+    match runtime.block_on(program::run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure.to_string()),
+    }
+}
+
+fn arguments(mut words: impl Iterator<Item = String>) -> Result<(Asked, Option<PathBuf>), String> {
+    let mut asked = Asked::Run;
+    let mut file = None;
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "config" => asked = Asked::PrintConfig,
+            "--version" | "-V" => asked = Asked::Version,
+            "--help" | "-h" | "help" => asked = Asked::Help,
+            "--config" | "-c" => match words.next() {
+                Some(path) => file = Some(PathBuf::from(path)),
+                None => return Err("--config takes the path of a file".to_owned()),
+            },
+            other => return Err(format!("unknown argument: {other}")),
+        }
+    }
+    Ok((asked, file))
+}
+
+/// The defaults, then the file, then the environment.
+fn read(file: Option<PathBuf>) -> Result<Config, String> {
+    let mut config = Config::default();
+    let path = match file {
+        Some(path) => Some(path),
+        None => Some(PathBuf::from("palabre.toml")).filter(|path| path.exists()),
+    };
+    if let Some(path) = path {
+        let name = path.display().to_string();
+        let text =
+            std::fs::read_to_string(&path).map_err(|e| format!("cannot read {name}: {e}"))?;
+        config::apply_file(&text, &name, &mut config.sections()).map_err(|e| e.to_string())?;
+    }
+    config::apply_environment(std::env::vars_os(), &mut config.sections())
+        .map_err(|e| e.to_string())?;
+    Ok(config)
+}
+
+#[allow(clippy::print_stdout)]
+fn print(text: &str) -> ExitCode {
+    print!("{text}");
+    ExitCode::SUCCESS
+}
+
+#[allow(clippy::print_stderr)]
+fn fail(sentence: &str) -> ExitCode {
+    eprintln!("palabre: {sentence}");
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<(Asked, Option<PathBuf>), String> {
+        arguments(words.iter().map(|w| (*w).to_owned()))
+    }
+
+    #[test]
+    fn the_command_line_is_read() {
+        assert_eq!(parse(&[]), Ok((Asked::Run, None)));
+        assert_eq!(
+            parse(&["config", "--config", "a.toml"]),
+            Ok((Asked::PrintConfig, Some(PathBuf::from("a.toml"))))
+        );
+        assert_eq!(parse(&["--version"]), Ok((Asked::Version, None)));
+        assert!(parse(&["--config"]).is_err());
+        assert!(parse(&["serve"]).is_err_and(|e| e.contains("serve")));
+    }
+
+    #[test]
+    fn the_default_configuration_prints_and_reads_back() {
+        let mut config = Config::default();
+        let text = config::print(&config.sections());
+        let mut again = Config::default();
+        config::apply_file(&text, "printed", &mut again.sections())
+            .expect("what we print, we read");
+        assert_eq!(config::print(&again.sections()), text);
+        for section in ["[storage]", "[log]", "[http]", "[engine]", "[sip]"] {
+            assert!(text.contains(section), "{section}");
+        }
+        assert!(text.contains("talkers = 4"));
+    }
+}

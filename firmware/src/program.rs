@@ -1,0 +1,207 @@
+//! The parts, started in order and stopped in reverse.
+//!
+//! This is the only place that knows all of them; it decides nothing about rooms, media or calls.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use palabre_admin::metrics::{Family, Kind, Sample, Source};
+use palabre_admin::store::OpenError;
+use palabre_admin::{AdminConfig, Parts, ServeError, Store, serve};
+use palabre_engine::door::{Door, Patience};
+use palabre_engine::settings::Section;
+use palabre_engine::{Engine, EngineConfig, StartError};
+use palabre_sip::config::SipConfig;
+use palabre_sip::metrics::Metrics as SipMetrics;
+use palabre_sip::net::Sip;
+use palabre_sip::rooms::EngineRooms;
+
+use crate::config::{Log, Storage};
+
+/// How long requests and calls under way may take to end when the program is asked to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Everything that `palabre.toml` can say.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Config {
+    pub(crate) storage: Storage,
+    pub(crate) log: Log,
+    pub(crate) http: AdminConfig,
+    pub(crate) engine: EngineConfig,
+    pub(crate) sip: SipConfig,
+}
+
+impl Config {
+    /// The sections of the file, in its order.
+    pub(crate) fn sections(&mut self) -> [(&'static str, &mut dyn Section); 5] {
+        [
+            ("storage", &mut self.storage),
+            ("log", &mut self.log),
+            ("http", &mut self.http),
+            ("engine", &mut self.engine),
+            ("sip", &mut self.sip),
+        ]
+    }
+}
+
+/// The program did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The data folder cannot be made or read.
+    #[error("cannot use the data folder {path} (key storage.folder): {cause}")]
+    Folder { path: String, cause: std::io::Error },
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    #[error(transparent)]
+    Store(#[from] palabre_admin::store::StoreError),
+    #[error(transparent)]
+    Engine(#[from] StartError),
+    #[error(transparent)]
+    Sip(#[from] palabre_sip::net::StartError),
+    #[error(transparent)]
+    Http(#[from] ServeError),
+    #[error("cannot listen for signals: {0}")]
+    Signal(std::io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT, then stops every part.
+pub(crate) async fn run(config: Config) -> Result<(), Failure> {
+    let folder = &config.storage.folder;
+    private_folder(folder).map_err(|cause| Failure::Folder {
+        path: folder.display().to_string(),
+        cause,
+    })?;
+    let store = Store::open(&folder.join("palabre.db")).await?;
+    let claim_code = store.access.new_claim_code().await?;
+    let directory = store.rooms.directory();
+    let door = Door::new(Arc::clone(&directory), Patience::default());
+    let engine = Engine::start(config.engine.clone(), directory)?;
+    let mut sources = vec![Source::engine(engine.clone())];
+    let sip = if config.sip.enabled {
+        let rooms = EngineRooms::new(engine.clone(), door.clone());
+        let sip = Sip::start(config.sip.clone(), rooms).await?;
+        sources.push(sip_source(sip.metrics().clone()));
+        Some(sip)
+    } else {
+        None
+    };
+    let mut http = config.http.clone();
+    if let (Some(sip), None) = (&sip, &http.sip_address) {
+        http.sip_address = Some(format!("sip:reunion@{}", sip.address()));
+    }
+    let parts = Parts {
+        store: store.clone(),
+        live: Arc::new(engine.clone()),
+        door,
+        sources,
+    };
+    let sip_address = http.sip_address.clone();
+    let public_url = http.public_url.clone();
+    let server = serve(http, parts).await?;
+
+    let url = public_url.unwrap_or_else(|| format!("http://{}", server.address()));
+    announce(
+        &url,
+        sip.as_ref().and(sip_address.as_deref()),
+        claim_code.as_ref().map(palabre_admin::Secret::reveal),
+    );
+    until_told_to_stop().await.map_err(Failure::Signal)?;
+    tracing::info!("stopping");
+    if let Some(sip) = sip {
+        sip.shut_down().await;
+    }
+    engine.shutdown().await;
+    server.shutdown(GRACE).await;
+    store.close().await;
+    Ok(())
+}
+
+/// What a person who starts the program needs to know; nothing of it goes to the log.
+fn announce(url: &str, sip: Option<&str>, claim_code: Option<&str>) {
+    let mut out = std::io::stdout().lock();
+    // Nobody may be reading: that is no reason to stop.
+    let _ = writeln!(out, "  Page        {url}/");
+    if let Some(sip) = sip {
+        let _ = writeln!(out, "  Telephone   {sip}");
+    }
+    if let Some(code) = claim_code {
+        let _ = writeln!(
+            out,
+            "  Claim code  {code}  (once: {url}/admin sets the administrator's password)"
+        );
+    }
+    let _ = writeln!(out, "Palabre is ready. Stop it with Ctrl-C.");
+    let _ = out.flush();
+}
+
+async fn until_told_to_stop() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Makes the folder, readable by this user only: it holds keys and names.
+fn private_folder(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    match std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+    {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The SIP side's counters in the shape of the metrics page.
+fn sip_source(metrics: SipMetrics) -> Source {
+    let families: Vec<Family> = {
+        let mut known: Vec<Family> = Vec::new();
+        for sample in metrics.samples() {
+            if known.iter().all(|family| family.name != sample.name) {
+                known.push(Family {
+                    name: sample.name,
+                    kind: if sample.name.ends_with("_total") {
+                        Kind::Counter
+                    } else {
+                        Kind::Gauge
+                    },
+                    labels: match sample.label {
+                        Some(("reason", _)) => &["reason"],
+                        Some(("result", _)) => &["result"],
+                        Some(("outcome", _)) => &["outcome"],
+                        Some((other, _)) => {
+                            panic!("the label {other} of {} has no place here", sample.name)
+                        }
+                        None => &[],
+                    },
+                    help: sample.help,
+                });
+            }
+        }
+        known
+    };
+    Source {
+        // Once per program: the table lives as long as it does.
+        families: families.leak(),
+        #[allow(clippy::cast_precision_loss)] // counters stay far below 2^53
+        read: Box::new(move || {
+            metrics
+                .samples()
+                .iter()
+                .map(|sample| Sample {
+                    name: sample.name,
+                    labels: sample.label.iter().map(|(_, value)| (*value).to_owned()).collect(),
+                    value: sample.value as f64,
+                })
+                .collect()
+        }),
+    }
+}
