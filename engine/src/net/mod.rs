@@ -175,6 +175,7 @@ impl Workers {
                 is_stopping: Arc::clone(&is_stopping),
                 roamed: HashMap::new(),
                 published: None,
+                is_stale: true,
                 sweep_at: None,
             };
             let thread = std::thread::Builder::new()

@@ -47,6 +47,8 @@ counts! {
     packets_in,
     /// Bytes received.
     bytes_in,
+    /// Receive calls that failed.
+    receive_errors,
     /// Datagrams sent.
     packets_out,
     /// Bytes sent.

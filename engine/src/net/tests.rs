@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::UdpSocket;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -546,7 +547,15 @@ fn sessions_end_when_told() {
 /// A transport with bugs on demand.
 struct Buggy {
     inner: WebRtcTransport,
-    fails_on_check: Arc<AtomicBool>,
+    ufrag: String,
+    bugs: Arc<Bugs>,
+}
+
+#[derive(Default)]
+struct Bugs {
+    /// Fails on the next datagram of this session's transport.
+    datagram: AtomicU64,
+    timer: AtomicBool,
 }
 
 impl Transport for Buggy {
@@ -557,14 +566,16 @@ impl Transport for Buggy {
         to: SocketAddr,
         datagram: &[u8],
     ) -> Result<(), DatagramRefusal> {
-        assert!(
-            !self.fails_on_check.load(Ordering::Relaxed),
-            "a bug on purpose"
-        );
+        let sick = self.bugs.datagram.load(Ordering::Relaxed);
+        assert_ne!(self.ufrag, credentials(sick * 2).ufrag, "a bug on purpose");
         self.inner.handle_datagram(now, from, to, datagram)
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        assert!(
+            !self.bugs.timer.swap(false, Ordering::Relaxed),
+            "a bug on purpose"
+        );
         self.inner.handle_timeout(now);
     }
 
@@ -573,7 +584,12 @@ impl Transport for Buggy {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.inner.deadline()
+        let is_due = self.bugs.timer.load(Ordering::Relaxed);
+        if is_due {
+            Some(Instant::now() - Duration::from_secs(1))
+        } else {
+            self.inner.deadline()
+        }
     }
 
     fn set_remote(&mut self, now: Instant, remote: RemoteParameters) {
@@ -604,28 +620,28 @@ impl Transport for Buggy {
 }
 
 #[test]
-fn a_bug_in_one_session_costs_that_session_alone() {
+fn a_bug_costs_its_session_alone_when_it_is_known_whose_it_is() {
     let (config, events) = config(1);
-    let fails_on_check = Arc::new(AtomicBool::new(false));
+    let bugs = Arc::new(Bugs::default());
     let certificate = config.certificate.clone();
-    let flag = Arc::clone(&fails_on_check);
+    let shared = Arc::clone(&bugs);
     let workers = Workers::start_with(
         config,
         Arc::new(move |now, config| {
             let inner = WebRtcTransport::new(now, certificate.clone(), config.clone());
-            Box::new(Buggy {
-                inner,
-                fails_on_check: Arc::clone(&flag),
-            })
+            let ufrag = config.local.ufrag.clone();
+            let bugs = Arc::clone(&shared);
+            Box::new(Buggy { inner, ufrag, bugs })
         }),
     );
     let mut server = Server::around(workers.unwrap(), events);
-    let (mut sick, mut well) = (server.client(1), server.client(2));
-    let mut clients = [&mut sick, &mut well];
+    let (mut first, mut second, mut third) = (server.client(1), server.client(2), server.client(3));
+    let mut clients = [&mut first, &mut second, &mut third];
     server.run_until(&mut clients, |_, clients| {
         clients.iter().all(|c| c.is_data_open)
     });
 
+    // In a command.
     let bug = bytes::Bytes::from_static(b"bug");
     server.command(
         1,
@@ -635,16 +651,42 @@ fn a_bug_in_one_session_costs_that_session_alone() {
         },
     );
     server.run_until(&mut clients, |server, _| server.disconnected(1).is_some());
-    clients[1].say(b"still here");
-    server.run_until(&mut clients, |server, _| server.data(2) == [b"still here"]);
-    assert_eq!(server.disconnected(2), None);
-    assert_eq!(server.workers.stats()[0].panics, 1);
 
-    // Where nobody can say whose fault it was, the worker starts over and goes on.
-    fails_on_check.store(true, Ordering::Relaxed);
+    // In a datagram.
+    bugs.datagram.store(2, Ordering::Relaxed);
     clients[1].say(b"anything");
-    server.run_until(&mut clients, |server, _| server.disconnected(2).is_some());
-    fails_on_check.store(false, Ordering::Relaxed);
-    let mut next = server.client(3);
+    server.run_until(&mut clients[1..2], |server, _| {
+        server.disconnected(2).is_some()
+    });
+    clients[2].say(b"still here");
+    server.run_until(&mut clients[2..], |server, _| {
+        server.data(3) == [b"still here"]
+    });
+    assert_eq!(server.disconnected(3), None);
+
+    // In a timer it is nobody's: the worker starts over, and goes on.
+    bugs.timer.store(true, Ordering::Relaxed);
+    clients[2].say(b"something to time");
+    server.run_until(&mut clients[2..], |server, _| {
+        server.disconnected(3).is_some()
+    });
+    let mut next = server.client(4);
     server.run_until(&mut [&mut next], |_, clients| clients[0].is_data_open);
+    assert_eq!(server.workers.stats()[0].panics, 3);
+}
+
+#[test]
+fn an_idle_worker_sleeps() {
+    let server = Server::start(1);
+    let quiet = |events: &Receiver<Event>| {
+        assert!(
+            events.recv_timeout(Duration::from_millis(600)).is_err(),
+            "nothing happens"
+        );
+    };
+    // The first reading of its counters is due once.
+    quiet(&server.events);
+    let before = server.workers.stats()[0].wake_ups;
+    quiet(&server.events);
+    assert_eq!(server.workers.stats()[0].wake_ups, before);
 }

@@ -66,6 +66,8 @@ pub(super) struct Worker {
     pub(super) is_stopping: Arc<AtomicBool>,
     pub(super) roamed: HashMap<SocketAddr, (WorkerIndex, Instant)>,
     pub(super) published: Option<Instant>,
+    /// Whether something happened since then.
+    pub(super) is_stale: bool,
     /// When stale sessions are looked for; `None` while none waits.
     pub(super) sweep_at: Option<Instant>,
 }
@@ -85,15 +87,15 @@ impl Worker {
                     now = Instant::now();
                     self.take_datagrams(now, &mut batch);
                 }
-                // An error of one peer (an ICMP answer) or of the moment: the next call tells more.
-                Err(_) => self.counts.strangers.add(1),
+                // Of one peer (an ICMP answer) or of the moment: the next call tells more.
+                Err(_) => self.counts.receive_errors.add(1),
             }
             if self
                 .router
                 .deadline()
                 .is_some_and(|deadline| deadline <= now)
             {
-                self.contain(None, |router, _| router.handle_timeout(now));
+                self.contain(Suspect::Anybody, |router, _| router.handle_timeout(now));
             }
             if self.sweep_at.is_some_and(|at| at <= now) {
                 self.sweep(now);
@@ -106,12 +108,13 @@ impl Worker {
                 held_since = None;
                 self.flush();
             }
+            self.is_stale |= is_busy;
+            let published_next = self.publish(now);
             if is_busy {
                 continue;
             }
-            self.publish(now);
             let until = held_since.map(|since| since + GATHER);
-            let until = [until, self.router.deadline(), self.sweep_at]
+            let until = [until, self.router.deadline(), self.sweep_at, published_next]
                 .into_iter()
                 .flatten()
                 .min();
@@ -133,7 +136,9 @@ impl Worker {
             match order {
                 Order::Command(session, command) => self.command(now, session, command),
                 Order::Mesh(message) => {
-                    self.contain(None, |router, _| router.handle_mesh(now, message));
+                    self.contain(Suspect::Anybody, |router, _| {
+                        router.handle_mesh(now, message)
+                    });
                 }
                 Order::Greet(member) => self.router.greet(member),
                 Order::Sweep => {
@@ -154,7 +159,7 @@ impl Worker {
     }
 
     fn command(&mut self, now: Instant, session: SessionId, command: Command) {
-        let outcome = self.contain(Some(session), |router, _| {
+        let outcome = self.contain(Suspect::Session(session), |router, _| {
             router.command(now, session, command)
         });
         if matches!(outcome, Some(Err(_))) {
@@ -168,7 +173,9 @@ impl Worker {
             .member
             .drain_rings(RING_MESSAGES_PER_TURN, |message| messages.push(message));
         for message in messages.drain(..) {
-            self.contain(None, |router, _| router.handle_mesh(now, message));
+            self.contain(Suspect::Anybody, |router, _| {
+                router.handle_mesh(now, message)
+            });
         }
         self.member.scratch = messages;
         came
@@ -193,7 +200,7 @@ impl Worker {
         to: SocketAddr,
         datagram: &mut [u8],
     ) {
-        let next = self.contain(None, |router, found| {
+        let next = self.contain_datagram(from, datagram, |router, found, datagram| {
             match router.handle_datagram(now, from, to, datagram) {
                 Verdict::Handled | Verdict::Dropped(_) => Next::Done,
                 Verdict::UnknownSource => Next::Stranger,
@@ -212,7 +219,7 @@ impl Worker {
         });
         match next {
             Some(Next::Again) => {
-                self.contain(None, |router, _| {
+                self.contain_datagram(from, datagram, |router, _, datagram| {
                     router.handle_datagram(now, from, to, datagram);
                 });
             }
@@ -279,27 +286,32 @@ impl Worker {
         self.counts.send_drops.add(sent.dropped);
     }
 
-    fn publish(&mut self, now: Instant) {
-        if self
-            .published
-            .is_some_and(|at| now.saturating_duration_since(at) < PUBLISH_EVERY)
+    /// Publishes the router's counters if they changed and it is time; says when it next is.
+    fn publish(&mut self, now: Instant) -> Option<Instant> {
+        if !self.is_stale {
+            return None;
+        }
+        if let Some(due) = self.published.map(|at| at + PUBLISH_EVERY)
+            && now < due
         {
-            return;
+            return Some(due);
         }
         self.published = Some(now);
+        self.is_stale = false;
         self.counts.sessions.set(self.router.sessions() as u64);
         self.counts.ring_drops.set(self.member.ring_drops);
         // A scrape in progress reads the figures of half a second ago.
         if let Ok(mut router) = self.counts.router.try_lock() {
             router.clone_from(self.router.counters());
         }
+        None
     }
 
-    /// Runs the router; a panic in it costs `session`, or all sessions when it is not known
-    /// whose fault it was, but not the worker.
+    /// Runs the router; a panic in it costs the suspect, or all sessions of the worker when
+    /// nobody can say whose fault it was, but not the worker.
     fn contain<T>(
         &mut self,
-        session: Option<SessionId>,
+        suspect: Suspect,
         run: impl FnOnce(&mut Router, &Surroundings<'_>) -> T,
     ) -> Option<T> {
         let surroundings = Surroundings {
@@ -307,19 +319,40 @@ impl Worker {
             index: self.member.index(),
         };
         let router = &mut self.router;
-        // The router is thrown away or cleaned of the session below, so that nothing half
-        // done is ever seen.
-        let outcome = catch_unwind(AssertUnwindSafe(|| run(router, &surroundings)));
-        match outcome {
+        // The router is thrown away or cleaned of the suspect in `recover`, so that nothing
+        // half done is ever seen.
+        match catch_unwind(AssertUnwindSafe(|| run(router, &surroundings))) {
             Ok(value) => Some(value),
             Err(_) => {
-                self.recover(session);
+                self.recover(suspect);
                 None
             }
         }
     }
 
-    fn recover(&mut self, session: Option<SessionId>) {
+    /// As [`Self::contain`]; the suspect is whom the datagram goes to.
+    fn contain_datagram<T>(
+        &mut self,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        run: impl FnOnce(&mut Router, &Surroundings<'_>, &mut [u8]) -> T,
+    ) -> Option<T> {
+        let surroundings = Surroundings {
+            table: &self.table,
+            index: self.member.index(),
+        };
+        let router = &mut self.router;
+        match catch_unwind(AssertUnwindSafe(|| run(router, &surroundings, datagram))) {
+            Ok(value) => Some(value),
+            Err(_) => {
+                let session = self.router.session_of(from, datagram);
+                self.recover(session.map_or(Suspect::Anybody, Suspect::Session));
+                None
+            }
+        }
+    }
+
+    fn recover(&mut self, suspect: Suspect) {
         self.counts.panics.add(1);
         tracing::error!(
             worker = self.member.index().0,
@@ -327,18 +360,22 @@ impl Worker {
         );
         // A datagram may stand there unencrypted.
         self.router.sent();
-        let is_removed = session.is_some_and(|session| {
-            let close = || self.router.command(Instant::now(), session, Command::Close);
-            catch_unwind(AssertUnwindSafe(close)).is_ok_and(|outcome| outcome.is_ok())
-        });
-        if !is_removed {
-            let index = self.member.index();
-            self.router = (self.make_router)(index);
-            for session in self.table.owned_by(index) {
-                self.table.remove(session);
-                let reason = CloseReason::Local;
-                (self.events)(Event::Disconnected { session, reason });
+        let is_removed = match suspect {
+            Suspect::Session(session) => {
+                let close = || self.router.command(Instant::now(), session, Command::Close);
+                catch_unwind(AssertUnwindSafe(close)).is_ok_and(|outcome| outcome.is_ok())
             }
+            Suspect::Anybody => false,
+        };
+        if is_removed {
+            return;
+        }
+        let index = self.member.index();
+        self.router = (self.make_router)(index);
+        for session in self.table.owned_by(index) {
+            self.table.remove(session);
+            let reason = CloseReason::Local;
+            (self.events)(Event::Disconnected { session, reason });
         }
     }
 
@@ -346,15 +383,21 @@ impl Worker {
     fn say_goodbye(&mut self) {
         let now = Instant::now();
         for session in self.table.owned_by(self.member.index()) {
-            self.contain(Some(session), |router, _| {
+            self.contain(Suspect::Session(session), |router, _| {
                 let _ = router.command(now, session, Command::Close);
             });
         }
         self.report();
         self.flush();
-        self.published = None;
+        (self.published, self.is_stale) = (None, true);
         self.publish(now);
     }
+}
+
+/// Whose fault a panic is taken to be.
+enum Suspect {
+    Session(SessionId),
+    Anybody,
 }
 
 /// What of the worker is needed while its router runs.

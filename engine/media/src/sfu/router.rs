@@ -166,6 +166,16 @@ impl Router {
         &self.shared.counters
     }
 
+    /// The session that a datagram from this address goes to: by its ufrag for a check, by the
+    /// address otherwise.
+    pub fn session_of(&self, from: SocketAddr, datagram: &[u8]) -> Option<SessionId> {
+        let place = match classify(datagram) {
+            DatagramKind::Stun => self.by_ufrag.get(stun_local_ufrag(datagram)?)?,
+            _ => self.by_address.get(&from)?,
+        };
+        self.sessions[*place].as_ref().map(|session| session.id)
+    }
+
     /// Takes a session over, with the commands that waited for it. Commands that are refused
     /// are skipped.
     pub fn adopt(
