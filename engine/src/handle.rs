@@ -16,9 +16,11 @@ use crate::directory::Directory;
 use crate::error::{JoinError, RoomError, StartError};
 use crate::grants::Grants;
 use crate::leg::{Leg, LegIdentity};
-use crate::legs::{LegError, LegEvent, LegParameters, Mixers};
+use crate::legs::{LegError, LegEvent, LegParameters, MixerStats};
 use crate::metrics::{Counts, MetricsSnapshot};
+use crate::net::WorkerStats;
 use crate::proto;
+use crate::runtime::Runtime;
 use crate::shard::{Ask, ConnectionId, Input};
 
 /// Messages waiting to be written to one client. A client that does not read this many is
@@ -35,10 +37,9 @@ pub struct Engine {
 }
 
 struct Inner {
-    shards: Vec<std::sync::mpsc::Sender<Input>>,
+    runtime: Runtime,
     counts: Arc<Counts>,
     directory: Arc<dyn Directory>,
-    mixers: Mixers,
     next_connection: AtomicU64,
 }
 
@@ -137,14 +138,12 @@ impl Engine {
     /// [`StartError`] when a port, a thread or the certificate cannot be had.
     pub fn start(config: EngineConfig, directory: Arc<dyn Directory>) -> Result<Self, StartError> {
         let counts = Arc::new(Counts::default());
-        let (mixers, _commands) = Mixers::new(config.max_legs as usize);
-        let shards = crate::runtime::start(&config, &counts, &mixers)?;
+        let runtime = Runtime::start(&config, &counts)?;
         Ok(Self {
             inner: Arc::new(Inner {
-                shards,
+                runtime,
                 counts,
                 directory,
-                mixers,
                 next_connection: AtomicU64::new(1),
             }),
         })
@@ -205,7 +204,7 @@ impl Engine {
     /// [`RoomError::Stopping`]
     pub async fn list_rooms(&self, names: &[String]) -> Result<Vec<proto::Room>, RoomError> {
         let mut rooms = Vec::new();
-        for shard in &self.inner.shards {
+        for shard in &self.inner.runtime.shards {
             let (reply, answer) = oneshot::channel();
             shard
                 .send(Input::Ask(Ask::ListRooms(names.to_vec(), reply)))
@@ -337,7 +336,7 @@ impl Engine {
         &self,
         parameters: LegParameters,
     ) -> Result<(Leg, mpsc::Receiver<LegEvent>), LegError> {
-        let (line, events) = self.inner.mixers.open_leg(parameters)?;
+        let (line, events) = self.inner.runtime.mixers.open_leg(parameters)?;
         Ok((Leg::new(line, self.clone()), events))
     }
 
@@ -347,15 +346,36 @@ impl Engine {
         self.inner.counts.read()
     }
 
+    /// A reading of every media worker's counters, at most half a second old.
+    #[must_use]
+    pub fn worker_stats(&self) -> Vec<WorkerStats> {
+        self.inner.runtime.workers.stats()
+    }
+
+    /// A reading of the mixer thread's counters.
+    #[must_use]
+    pub fn mixer_stats(&self) -> MixerStats {
+        self.inner.runtime.mixers.stats()
+    }
+
+    /// The address of the media port, with the real port when 0 was asked for.
+    #[must_use]
+    pub fn media_address(&self) -> std::net::SocketAddr {
+        self.inner.runtime.workers.local()
+    }
+
     /// Tells everybody to leave with reason SERVER_SHUTDOWN and stops the threads.
     pub async fn shutdown(&self) {
-        for shard in &self.inner.shards {
+        for shard in &self.inner.runtime.shards {
             let (reply, done) = oneshot::channel();
             if shard.send(Input::Shutdown(reply)).is_ok() {
                 // An error means the shard had already stopped.
                 let _ = done.await;
             }
         }
+        let engine = self.clone();
+        // The threads end within a tick; waiting for them must not hold up an async thread.
+        let _ = tokio::task::spawn_blocking(move || engine.inner.runtime.stop()).await;
     }
 
     pub(crate) async fn join_leg(
@@ -377,14 +397,14 @@ impl Engine {
     }
 
     pub(crate) fn mute_leg(&self, leg: LegId, muted: bool) {
-        for shard in &self.inner.shards {
+        for shard in &self.inner.runtime.shards {
             // A stopped shard has no legs left to mute.
             let _ = shard.send(Input::MuteLeg { leg, muted });
         }
     }
 
     pub(crate) fn close_leg(&self, leg: LegId) {
-        for shard in &self.inner.shards {
+        for shard in &self.inner.runtime.shards {
             // A stopped shard has no legs left to forget.
             let _ = shard.send(Input::LegClosed(leg));
         }
@@ -405,7 +425,7 @@ impl Engine {
     fn shard_of(&self, room: &str) -> &std::sync::mpsc::Sender<Input> {
         let mut hasher = DefaultHasher::new();
         room.hash(&mut hasher);
-        let index = hasher.finish() % self.inner.shards.len() as u64;
-        &self.inner.shards[index as usize]
+        let index = hasher.finish() % self.inner.runtime.shards.len() as u64;
+        &self.inner.runtime.shards[index as usize]
     }
 }

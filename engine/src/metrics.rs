@@ -87,6 +87,8 @@ counts! {
     data_packets_total: Counter,
     /// Counter: data packets dropped (malformed, too long, not allowed).
     data_packets_dropped_total: Counter,
+    /// Counter: commands that the media workers did not take, being overloaded.
+    media_commands_refused_total: Counter,
     /// Counter: rooms dropped because of a bug in our code.
     room_panics_total: Counter,
 }

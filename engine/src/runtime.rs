@@ -1,22 +1,39 @@
-//! Joins the parts: shard threads with their clock, randomness and planes.
+//! Joins the parts: shard threads with their clock, randomness and planes, the media workers
+//! and the mixer thread.
 //!
 //! The only file of the signalling side that starts threads and reads the clock.
 
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
 use palabre_media::ids::SessionId;
 use palabre_media::jsep::{Candidate, CandidateProtocol};
-use palabre_media::sfu::{Command, SessionConfig};
+use palabre_media::sfu::{Command, Event, SessionConfig};
 use palabre_media::transport::Certificate;
 
 use crate::config::EngineConfig;
 use crate::error::StartError;
-use crate::legs::{self, Mixers};
+use crate::legs::{self, MixerConfig, Mixers};
 use crate::metrics::Counts;
+use crate::net::{EventSink, StartWorkersError, Workers, WorkersConfig, WorkersError};
 use crate::room::{Host, LegPlane, MediaPlane, Random};
 use crate::shard::{Clock, Input, Planes, Shard};
+
+/// Data packets that may wait for the shard. Beyond it they are dropped: a flood of data must
+/// not delay mutes and joins, nor fill memory (64 KiB each at worst).
+const MAX_WAITING_DATA: usize = 4_096;
+
+/// What runs beside the handles.
+pub(crate) struct Runtime {
+    pub(crate) shards: Vec<Sender<Input>>,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) mixers: Mixers,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
 
 /// Randomness of the operating system.
 struct Os;
@@ -35,11 +52,36 @@ impl LegPlane for Mixers {
     }
 }
 
-struct Unplugged;
-impl MediaPlane for Unplugged {
-    fn open(&mut self, _config: SessionConfig) {}
-    fn command(&mut self, _session: SessionId, _command: Command) {}
-    fn close(&mut self, _session: SessionId) {}
+/// The workers, with a count of what they did not take.
+struct Plane {
+    workers: Arc<Workers>,
+    counts: Arc<Counts>,
+}
+
+impl Plane {
+    fn note(&self, outcome: Result<(), WorkersError>) {
+        match outcome {
+            // A session that has just ended is still named by what was on its way.
+            Ok(()) | Err(WorkersError::UnknownSession) => {}
+            Err(WorkersError::Exists | WorkersError::Overloaded) => {
+                self.counts.media_commands_refused_total.add(1);
+            }
+        }
+    }
+}
+
+impl MediaPlane for Plane {
+    fn open(&mut self, config: SessionConfig) {
+        self.note(self.workers.open(config));
+    }
+
+    fn command(&mut self, session: SessionId, command: Command) {
+        self.note(self.workers.command(session, command));
+    }
+
+    fn close(&mut self, session: SessionId) {
+        self.note(self.workers.close(session));
+    }
 }
 
 fn clock() -> Clock {
@@ -51,51 +93,117 @@ fn clock() -> Clock {
     }
 }
 
-/// Starts the threads.
-pub(crate) fn start(
-    config: &EngineConfig,
-    counts: &Arc<Counts>,
-    mixers: &Mixers,
-) -> Result<Vec<Sender<Input>>, StartError> {
-    let certificate =
-        Certificate::generate().map_err(|error| StartError::Certificate(error.to_string()))?;
-    let announced = if config.announced.is_empty() {
-        vec![config.media]
-    } else {
-        config.announced.clone()
-    };
-    let host = Host {
-        fingerprint: certificate.fingerprint(),
-        candidates: announced
-            .into_iter()
-            .map(|address| Candidate {
-                address,
-                protocol: CandidateProtocol::Udp,
-            })
-            .collect(),
-    };
-    let planes = Planes {
-        media: Box::new(Unplugged),
-        legs: Box::new(mixers.clone()),
-        random: Box::new(Os),
-        host,
-        counts: Arc::clone(counts),
-    };
-    let (sender, inputs) = std::sync::mpsc::channel();
-    let shard = Shard::new(0, config.clone(), planes, Instant::now());
-    std::thread::Builder::new()
-        .name("shard-0".to_owned())
-        .spawn(move || run(shard, &inputs))
-        .map_err(StartError::Thread)?;
-    Ok(vec![sender])
+impl Runtime {
+    /// Opens the media port and starts all threads.
+    pub(crate) fn start(config: &EngineConfig, counts: &Arc<Counts>) -> Result<Self, StartError> {
+        let certificate =
+            Certificate::generate().map_err(|error| StartError::Certificate(error.to_string()))?;
+        let (shard, inputs) = std::sync::mpsc::channel();
+        let waiting_data = Arc::new(AtomicUsize::new(0));
+        let workers = Workers::start(WorkersConfig {
+            media: config.media,
+            workers: config.workers,
+            limits: Default::default(),
+            certificate,
+            events: sink(shard.clone(), Arc::clone(&waiting_data), Arc::clone(counts)),
+        })
+        .map_err(|error| match error {
+            StartWorkersError::MediaPort { address, source } => {
+                StartError::MediaPort { address, source }
+            }
+            StartWorkersError::Thread(source) => StartError::Thread(source),
+        })?;
+        let workers = Arc::new(workers);
+        let host = Host {
+            fingerprint: workers.fingerprint(),
+            candidates: candidates(config, workers.local()),
+        };
+
+        let mut threads = Vec::new();
+        let (mixers, commands) = Mixers::new(config.max_legs as usize);
+        let mesh = workers
+            .join_mesh()
+            .expect("the workers were just started: the mixer's place is free");
+        let events = shard.clone();
+        threads.push(
+            legs::start(
+                MixerConfig::default(),
+                &mixers,
+                commands,
+                mesh,
+                move |event| {
+                    // The shard ends before the mixer does.
+                    let _ = events.send(Input::Mixer(event));
+                },
+            )
+            .map_err(StartError::Thread)?,
+        );
+
+        let planes = Planes {
+            media: Box::new(Plane {
+                workers: Arc::clone(&workers),
+                counts: Arc::clone(counts),
+            }),
+            legs: Box::new(mixers.clone()),
+            random: Box::new(Os),
+            host,
+            counts: Arc::clone(counts),
+        };
+        let rooms = Shard::new(0, config.clone(), planes, Instant::now());
+        let thread = std::thread::Builder::new()
+            .name("shard-0".to_owned())
+            .spawn(move || run(rooms, &inputs, &waiting_data))
+            .map_err(StartError::Thread)?;
+        threads.push(thread);
+        Ok(Self {
+            shards: vec![shard],
+            workers,
+            mixers,
+            threads: Mutex::new(threads),
+        })
+    }
+
+    /// Ends mixer and workers; the shards have been told before. Blocks for the threads.
+    pub(crate) fn stop(&self) {
+        self.mixers.send(legs::Command::Stop);
+        let threads = self
+            .threads
+            .lock()
+            .map(|mut threads| std::mem::take(&mut *threads));
+        for thread in threads.unwrap_or_default() {
+            // A thread that panicked has nothing left to stop.
+            let _ = thread.join();
+        }
+        self.workers.shutdown();
+    }
+}
+
+/// Hands what workers report to the shard, with a bound on what clients can make of it.
+fn sink(shard: Sender<Input>, waiting: Arc<AtomicUsize>, counts: Arc<Counts>) -> EventSink {
+    Arc::new(move |event: Event| {
+        if matches!(event, Event::Data { .. })
+            && waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING_DATA
+        {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            counts.data_packets_dropped_total.add(1);
+            return;
+        }
+        // The shard ends before the workers do.
+        let _ = shard.send(Input::Media(event));
+    })
 }
 
 /// One shard's life.
-fn run(mut shard: Shard, inputs: &Receiver<Input>) {
+fn run(mut shard: Shard, inputs: &Receiver<Input>, waiting_data: &AtomicUsize) {
     while !shard.is_stopped() {
         let patience = shard.deadline().saturating_duration_since(Instant::now());
         match inputs.recv_timeout(patience) {
-            Ok(input) => shard.handle(clock(), input),
+            Ok(input) => {
+                if matches!(input, Input::Media(Event::Data { .. })) {
+                    waiting_data.fetch_sub(1, Ordering::Relaxed);
+                }
+                shard.handle(clock(), input);
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
@@ -104,4 +212,53 @@ fn run(mut shard: Shard, inputs: &Receiver<Input>) {
             shard.tick(clock);
         }
     }
+}
+
+/// What clients are told of where we are.
+fn candidates(config: &EngineConfig, local: SocketAddr) -> Vec<Candidate> {
+    let addresses = if !config.announced.is_empty() {
+        config.announced.clone()
+    } else if local.ip().is_unspecified() {
+        own_addresses(local)
+    } else {
+        vec![local]
+    };
+    addresses
+        .into_iter()
+        .map(|address| Candidate {
+            address,
+            protocol: CandidateProtocol::Udp,
+        })
+        .collect()
+}
+
+/// Addresses from which this machine would send, when the port is bound to all of them. The
+/// system is asked for its route to addresses of documentation (RFC 5737, RFC 3849); nothing
+/// is sent there.
+fn own_addresses(local: SocketAddr) -> Vec<SocketAddr> {
+    let v4 = (
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    );
+    let v6 = (
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+    );
+    let families = if local.is_ipv4() {
+        vec![v4]
+    } else {
+        vec![v4, v6]
+    };
+    let mut addresses: Vec<SocketAddr> = families
+        .into_iter()
+        .filter_map(|(any, far)| {
+            let socket = UdpSocket::bind((any, 0)).ok()?;
+            socket.connect((far, 9)).ok()?;
+            let own = socket.local_addr().ok()?.ip();
+            Some(SocketAddr::new(own, local.port()))
+        })
+        .collect();
+    // Clients on this machine, and machines without a route.
+    addresses.push(SocketAddr::from((Ipv4Addr::LOCALHOST, local.port())));
+    addresses
 }

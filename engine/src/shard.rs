@@ -82,9 +82,7 @@ pub(crate) enum Input {
         muted: bool,
     },
     LegClosed(LegId),
-    #[allow(dead_code)] // until the workers run beside the shard
     Media(Event),
-    #[allow(dead_code)] // until the mixer thread runs beside the shard
     Mixer(MixerEvent),
     Shutdown(oneshot::Sender<()>),
 }
