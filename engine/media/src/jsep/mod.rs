@@ -12,6 +12,7 @@ mod answer;
 mod codec;
 mod offer;
 mod sdp;
+mod simulcast;
 mod write;
 
 #[cfg(test)]

@@ -107,6 +107,41 @@ fn chromium_publisher_is_answered_in_full() {
     assert_eq!(rids, ["q", "h", "f"]);
 }
 
+/// Firefox: transport attributes for the session, later sections without a port of their own,
+/// SSRCs beside the rids, braces around identifiers, a direction on extension numbers.
+#[test]
+fn firefox_shaped_offers_are_answered() {
+    let video = offers::chromium_simulcast("1", "{5d1a}", "{77c2}")
+        .replace("a=extmap:13 urn:3gpp", "a=extmap:13/sendonly urn:3gpp")
+        .replace("a=extmap:4 ", "a=extmap:4/sendrecv ")
+        + "a=bundle-only\r\na=ssrc:11 cname:{x}\r\na=ssrc:12 cname:{x}\r\n";
+    let audio = offers::chromium_audio("0", "{5d1a}", "{0be1}");
+    let described = CHROMIUM
+        .describe(&[audio, video, offers::application("2")])
+        .replace("m=video 9 ", "m=video 0 ");
+    let transport = ["a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:"];
+    let (moved, kept): (Vec<&str>, Vec<&str>) = described
+        .split_inclusive("\r\n")
+        .partition(|line| transport.iter().any(|name| line.starts_with(name)));
+    let offer =
+        kept.concat()
+            .replacen("t=0 0\r\n", &format!("t=0 0\r\n{}", moved[..3].concat()), 1);
+    let answer = Answerer::new(1)
+        .answer(&offer, &local(), &default_policy)
+        .unwrap();
+    assert_eq!(answer.remote.ice.ufrag, "hG7k");
+    let video = &answer.sections[1];
+    assert_eq!(video.track_id.as_deref(), Some("{77c2}"));
+    assert_eq!(video.extensions.mid, Some(4));
+    assert!(
+        video
+            .encodings
+            .iter()
+            .all(|e| e.rid.is_some() && e.ssrc.is_none())
+    );
+    assert!(answer.data);
+}
+
 #[test]
 fn policy_chooses_codec_and_opus_options() {
     let policy = |track: &str| match track {
