@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use palabre_engine::Direction;
 use palabre_sip::metrics::Ended;
+use palabre_sip::sip::Codec;
 use palabre_sip::{Sip, SipConfig};
 use support::baresip::{Baresip, TONE};
+use support::mixed::Mixed;
 use support::network::{HOST, isolated};
 use support::rooms::{CODE, HUM, Humming};
 use support::sound::{loudness, purity};
@@ -30,11 +32,7 @@ impl House {
         };
         let mut rooms = Humming::default();
         change(&mut config, &mut rooms);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = runtime();
         let sip = runtime
             .block_on(Sip::start(config, rooms.clone()))
             .expect("a free port");
@@ -57,6 +55,14 @@ impl House {
         let sip = self.sip.take().expect("running");
         self.runtime.block_on(sip.shut_down());
     }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 fn ready(programs: &[&str]) -> bool {
@@ -239,4 +245,81 @@ fn sipp_calls_over_udp_all_succeed() {
 #[test]
 fn sipp_calls_over_tcp_all_succeed() {
     sipp_calls("t1");
+}
+
+/// Share of the energy of the last second that is at `hertz`.
+fn share(phone: &Baresip, hertz: f64) -> f64 {
+    let heard = phone.heard();
+    let last = &heard[heard.len().saturating_sub(phone.rate() as usize)..];
+    purity(last, phone.rate(), hertz)
+}
+
+/// Two telephones, two codecs, one room with the real mixer: each hears the other and never itself, mute and hold work.
+fn two_telephones(one: Codec, other: Codec) {
+    const LOW: f64 = 440.0;
+    const HIGH: f64 = 1_000.0;
+    if !ready(&["baresip"]) {
+        return;
+    }
+    let runtime = runtime();
+    let config = SipConfig {
+        bind: "0.0.0.0:5060".parse().unwrap(),
+        ..SipConfig::default()
+    };
+    let sip = runtime
+        .block_on(Sip::start(config, Mixed::start()))
+        .expect("a free port");
+    let mut low = Baresip::speaking("low", one, LOW);
+    let mut high = Baresip::speaking("high", other, HIGH);
+    let (answer, why) = low.dial(&uri("reunion"));
+    assert_eq!(answer, "CALL_ESTABLISHED", "{why}");
+    until("the greeting is heard", 10, || {
+        let heard = low.heard();
+        let second = low.rate() as usize;
+        heard.len() > 2 * second && loudness(&heard[second..]) > -35.0
+    });
+    low.keys(&format!("{CODE}#"));
+    until("the keys opened the room", 5, || {
+        sip.metrics().in_rooms_now() == 1
+    });
+    let (answer, why) = high.dial(&uri(CODE));
+    assert_eq!(answer, "CALL_ESTABLISHED", "{why}");
+    until("each hears only the other", 25, || {
+        share(&low, HIGH) > 0.95 && share(&high, LOW) > 0.95
+    });
+    for _ in 0..5 {
+        std::thread::sleep(Duration::from_millis(300));
+        let (own_low, own_high) = (share(&low, LOW), share(&high, HIGH));
+        assert!(
+            own_low < 1e-4 && own_high < 1e-4,
+            "own voice: {own_low} {own_high}"
+        );
+    }
+    low.keys("0");
+    until("the muted is not heard", 10, || share(&high, LOW) < 0.01);
+    low.keys("*6");
+    until("the unmuted is heard again", 10, || {
+        share(&high, LOW) > 0.95
+    });
+    high.hold();
+    std::thread::sleep(Duration::from_secs(1));
+    high.resume();
+    until("the resumed hears and is heard", 10, || {
+        share(&low, HIGH) > 0.95 && share(&high, LOW) > 0.95
+    });
+    high.hang_up();
+    until("one is left", 5, || sip.metrics().in_rooms_now() == 1);
+    low.hang_up();
+    until("nobody is left", 5, || sip.metrics().calls_now() == 0);
+    runtime.block_on(sip.shut_down());
+}
+
+#[test]
+fn opus_and_pcma_hear_each_other() {
+    two_telephones(Codec::Opus, Codec::Pcma);
+}
+
+#[test]
+fn g722_and_pcmu_hear_each_other() {
+    two_telephones(Codec::G722, Codec::Pcmu);
 }

@@ -5,9 +5,12 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+use palabre_sip::sip::Codec;
 
 use super::network::HOST;
 
@@ -21,28 +24,45 @@ pub(crate) struct Baresip {
     control: BufReader<TcpStream>,
     events: VecDeque<Value>,
     count: u32,
+    rate: u32,
+    channels: usize,
 }
 
 impl Baresip {
-    /// Starts one that offers PCMA and RFC 4733 keys; `name` is its user part.
+    /// Starts one that offers PCMA and RFC 4733 keys, and speaks [`TONE`]; `name` is its user part.
     pub(crate) fn start(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("palabre-{name}-{}", std::process::id()));
+        Self::speaking(name, Codec::Pcma, TONE)
+    }
+
+    /// Starts one that offers only `codec`, and speaks a tone of so many hertz.
+    pub(crate) fn speaking(name: &str, codec: Codec, hertz: f64) -> Self {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let started = STARTED.fetch_add(1, Ordering::Relaxed);
+        let folder = format!("palabre-{name}-{}-{started}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
         // What an earlier run left behind.
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
         let (sip, control) = (free_port(), free_port());
-        write_tone(&folder.join("tone.wav"));
+        let (module, offer, rate, channels) = match codec {
+            Codec::Pcma => ("g711", "PCMA/8000/1", 8_000, 1),
+            Codec::Pcmu => ("g711", "PCMU/8000/1", 8_000, 1),
+            Codec::G722 => ("g722", "G722/16000/1", 16_000, 1),
+            Codec::Opus => ("opus", "opus/48000/2", 48_000, 2),
+        };
+        write_tone(&folder.join("tone.wav"), rate, channels, hertz);
         let at = folder.display();
         let config = format!(
             "sip_listen {HOST}:{sip}\npoll_method epoll\ncall_local_timeout 120\ncall_max_calls 4\n\
              audio_source aufile,{at}/tone.wav\naudio_player aubridge,sink\naudio_alert aubridge,alert\n\
-             audio_srate 8000\naudio_channels 1\nrtp_ports 30000-39999\nnet_af ipv4\njitter_buffer_delay 2-10\n\
-             module_path /usr/lib/baresip/modules\nmodule stdio.so\nmodule g711.so\nmodule aufile.so\n\
+             audio_srate {rate}\naudio_channels {channels}\nrtp_ports 30000-39999\nnet_af ipv4\n\
+             jitter_buffer_delay 2-10\n\
+             module_path /usr/lib/baresip/modules\nmodule stdio.so\nmodule {module}.so\nmodule aufile.so\n\
              module aubridge.so\nmodule sndfile.so\nsnd_path {at}\nmodule_tmp account.so\nmodule_app menu.so\n\
              module_app ctrl_tcp.so\nctrl_tcp_listen 127.0.0.1:{control}\n"
         );
         std::fs::write(folder.join("config"), config).unwrap();
-        let account = format!("<sip:{name}@{HOST}:{sip}>;regint=0;audio_codecs=PCMA/8000/1\n");
+        let account = format!("<sip:{name}@{HOST}:{sip}>;regint=0;audio_codecs={offer}\n");
         std::fs::write(folder.join("accounts"), account).unwrap();
         std::fs::write(folder.join("contacts"), "").unwrap();
         let log = std::fs::File::create(folder.join("log")).unwrap();
@@ -75,7 +95,14 @@ impl Baresip {
             control: BufReader::new(stream),
             events: VecDeque::new(),
             count: 0,
+            rate,
+            channels: usize::from(channels),
         }
+    }
+
+    /// Samples a second of what it heard.
+    pub(crate) fn rate(&self) -> u32 {
+        self.rate
     }
 
     fn command(&mut self, command: &str, params: &str) {
@@ -168,7 +195,7 @@ impl Baresip {
         self.command("hangup", "");
     }
 
-    /// All it heard so far in this call, at 8 kHz.
+    /// All it heard so far in this call, the first channel.
     pub(crate) fn heard(&self) -> Vec<i16> {
         let files = std::fs::read_dir(&self.folder).unwrap();
         let mut files: Vec<PathBuf> = files
@@ -183,9 +210,9 @@ impl Baresip {
         // The header's lengths are written when the call ends.
         let data = file.windows(4).position(|four| four == b"data");
         let data = data.map_or(file.len(), |at| (at + 8).min(file.len()));
-        let samples = file[data..].chunks_exact(2);
-        samples
-            .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
+        file[data..]
+            .chunks_exact(2 * self.channels)
+            .map(|frame| i16::from_le_bytes([frame[0], frame[1]]))
             .collect()
     }
 }
@@ -204,24 +231,29 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// A minute of the tone at 8 kHz.
-fn write_tone(path: &std::path::Path) {
-    let second: Vec<u8> = (0..8_000)
+/// Two minutes of the tone.
+fn write_tone(path: &std::path::Path, rate: u32, channels: u16, hertz: f64) {
+    const SECONDS: u32 = 120;
+    let second: Vec<u8> = (0..rate)
         .flat_map(|n| {
-            let turn = std::f64::consts::TAU * TONE * f64::from(n) / 8_000.0;
-            ((turn.sin() * 8_000.0) as i16).to_le_bytes()
+            let turn = std::f64::consts::TAU * hertz * f64::from(n) / f64::from(rate);
+            ((turn.sin() * 8_000.0) as i16)
+                .to_le_bytes()
+                .repeat(channels.into())
         })
         .collect();
-    let length = second.len() as u32 * 120;
+    let length = second.len() as u32 * SECONDS;
     let mut file = b"RIFF".to_vec();
     file.extend((36 + length).to_le_bytes());
-    file.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
-    file.extend(8_000u32.to_le_bytes());
-    file.extend(16_000u32.to_le_bytes());
-    file.extend([2, 0, 16, 0]);
+    file.extend(b"WAVEfmt \x10\0\0\0\x01\0");
+    file.extend(channels.to_le_bytes());
+    file.extend(rate.to_le_bytes());
+    file.extend((rate * 2 * u32::from(channels)).to_le_bytes());
+    file.extend((2 * channels).to_le_bytes());
+    file.extend([16, 0]);
     file.extend(b"data");
     file.extend(length.to_le_bytes());
-    for _ in 0..120 {
+    for _ in 0..SECONDS {
         file.extend(&second);
     }
     std::fs::write(path, file).unwrap();
