@@ -62,7 +62,7 @@ impl Client {
             let host = host.filter(|host| is_host(host)).map(str::to_owned);
             format!(
                 "{scheme}://{}",
-                host.unwrap_or_else(|| config.listen.to_string())
+                host.unwrap_or_else(|| config.bind.to_string())
             )
         });
         Self { source, origin }

@@ -10,7 +10,7 @@ palabre_engine::settings! {
     /// HTTP: the pages, the administration and LiveKit clients, all on one port.
     pub struct AdminConfig {
         /// Address and port that browsers and applications connect to.
-        pub listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7880)),
+        pub bind: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7880)),
         /// What people type to reach the box from outside, such as "https://meet.example.org".
         /// Unset: links repeat the address the person used.
         pub public_url: Option<String> = None,

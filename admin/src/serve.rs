@@ -64,7 +64,7 @@ pub struct Parts {
 pub enum ServeError {
     /// Another program has the port.
     #[error(
-        "the port {} of {} is taken by another program; stop that program, or set another port with the key admin.listen",
+        "the port {} of {} is taken by another program; stop that program, or set another port with the key http.bind",
         .address.port(), .address.ip()
     )]
     PortTaken {
@@ -72,7 +72,7 @@ pub enum ServeError {
         address: SocketAddr,
     },
     /// The address cannot be listened on.
-    #[error("cannot listen on {address} (key admin.listen): {source}")]
+    #[error("cannot listen on {address} (key http.bind): {source}")]
     Listen {
         /// Address asked for.
         address: SocketAddr,
@@ -115,19 +115,19 @@ impl ServerHandle {
 /// [`ServeError`]; nothing is left running then.
 pub async fn serve(config: AdminConfig, parts: Parts) -> Result<ServerHandle, ServeError> {
     let listener =
-        TcpListener::bind(config.listen)
+        TcpListener::bind(config.bind)
             .await
             .map_err(|source| match source.kind() {
                 std::io::ErrorKind::AddrInUse => ServeError::PortTaken {
-                    address: config.listen,
+                    address: config.bind,
                 },
                 _ => ServeError::Listen {
-                    address: config.listen,
+                    address: config.bind,
                     source,
                 },
             })?;
     let address = listener.local_addr().map_err(|source| ServeError::Listen {
-        address: config.listen,
+        address: config.bind,
         source,
     })?;
     let pages = parts.store.keys.pages().await?;

@@ -5,17 +5,23 @@ use std::net::SocketAddr;
 use crate::settings::Span;
 
 crate::settings! {
-    /// Rooms and media.
-    pub struct EngineConfig {
+    /// WebRTC media: the sound, pictures and data of browsers and LiveKit clients.
+    pub struct MediaConfig {
         /// UDP address and port of all media. One port for every participant.
-        pub media: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7880)),
-        /// Addresses told to clients instead of `media`: the public one when behind a NAT,
-        /// the machine's own when `media` is 0.0.0.0 or [::].
+        pub bind: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7880)),
+        /// Addresses told to clients instead of `bind`: the public one when behind a NAT,
+        /// the machine's own when `bind` is 0.0.0.0 or [::].
         pub announced: Vec<SocketAddr> = Vec::new(),
         /// Media threads; unset = one per core.
         pub workers: Option<usize> = None, where |n| n.is_none_or(|n| (1..=64).contains(&n)), "between 1 and 64",
+    }
+}
+
+crate::settings! {
+    /// Rooms and their limits.
+    pub struct RoomsConfig {
         /// Whether joining a room that is not open opens it.
-        pub auto_create_rooms: bool = true,
+        pub auto_create: bool = true,
         /// How long an open room that nobody has joined yet stays open.
         pub empty_timeout: Span = Span::from_secs(300),
         /// How long a room stays open after the last participant left.
@@ -24,14 +30,31 @@ crate::settings! {
         /// longer rides out longer network holes, shorter removes ghosts sooner.
         pub resume_timeout: Span = Span::from_secs(30),
         /// Rooms open at once, at most.
-        pub max_rooms: u32 = 1_000,
+        pub max_open: u32 = 1_000,
         /// Participants in one room, at most, unless the room says less.
         pub max_participants: u32 = 500, where |n| *n > 0, "at least 1",
         /// Tracks published by one participant, at most.
         pub max_tracks: u32 = 32, where |n| *n > 0, "at least 1",
+    }
+}
+
+crate::settings! {
+    /// The mixer that telephones hear.
+    pub struct MixerConfig {
+        /// Voices mixed at once: more costs a decode each, fewer cuts people off.
+        pub talkers: usize = 4, where |n| (2..=16).contains(n), "between 2 and 16",
         /// Telephone legs at once, at most.
         pub max_legs: u32 = 500,
-        /// Voices mixed at once for telephones: more costs a decode each, fewer cuts people off.
-        pub talkers: usize = 4, where |n| (2..=16).contains(n), "between 2 and 16",
     }
+}
+
+/// Everything the engine can be told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EngineConfig {
+    /// `[media]`
+    pub media: MediaConfig,
+    /// `[rooms]`
+    pub rooms: RoomsConfig,
+    /// `[mixer]`
+    pub mixer: MixerConfig,
 }

@@ -119,7 +119,7 @@ impl RoomError {
 #[non_exhaustive]
 pub enum StartError {
     /// The media port cannot be opened.
-    #[error("cannot open the media port {address} (key engine.media): {source}")]
+    #[error("cannot open the media port {address} (key media.bind): {source}")]
     MediaPort {
         /// Address asked for.
         address: std::net::SocketAddr,

@@ -30,7 +30,7 @@ mod shard;
 
 pub use livekit_protocol as proto;
 
-pub use config::EngineConfig;
+pub use config::{EngineConfig, MediaConfig, MixerConfig, RoomsConfig};
 pub use directory::Directory;
 pub use error::{JoinError, RoomError, StartError};
 pub use grants::Grants;

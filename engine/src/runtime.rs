@@ -101,8 +101,8 @@ impl Runtime {
         let (shard, inputs) = std::sync::mpsc::channel();
         let waiting_data = Arc::new(AtomicUsize::new(0));
         let workers = Workers::start(WorkersConfig {
-            media: config.media,
-            workers: config.workers,
+            media: config.media.bind,
+            workers: config.media.workers,
             limits: Default::default(),
             certificate,
             events: sink(shard.clone(), Arc::clone(&waiting_data), Arc::clone(counts)),
@@ -120,7 +120,7 @@ impl Runtime {
         };
 
         let mut threads = Vec::new();
-        let (mixers, commands) = Mixers::new(config.max_legs as usize);
+        let (mixers, commands) = Mixers::new(config.mixer.max_legs as usize);
         let mesh = workers
             .join_mesh()
             .expect("the workers were just started: the mixer's place is free");
@@ -216,8 +216,8 @@ fn run(mut shard: Shard, inputs: &Receiver<Input>, waiting_data: &AtomicUsize) {
 
 /// What clients are told of where we are.
 fn candidates(config: &EngineConfig, local: SocketAddr) -> Vec<Candidate> {
-    let addresses = if !config.announced.is_empty() {
-        config.announced.clone()
+    let addresses = if !config.media.announced.is_empty() {
+        config.media.announced.clone()
     } else if local.ip().is_unspecified() {
         own_addresses(local)
     } else {

@@ -323,7 +323,7 @@ impl Shard {
             return Err(JoinError::NothingToResume);
         }
         let options = grants.room_config.as_deref().map(options);
-        let create = self.config.auto_create_rooms || grants.room_create;
+        let create = self.config.rooms.auto_create || grants.room_create;
         let room = self.room_to_join(clock, &request.room, options, create)?;
         self.with_room(clock, room, |room, cx| room.join(connection, request, cx))
             .unwrap_or(Err(JoinError::RoomFailed))
@@ -339,7 +339,7 @@ impl Shard {
         if self.stopped {
             return Err(JoinError::Stopping);
         }
-        let create = self.config.auto_create_rooms;
+        let create = self.config.rooms.auto_create;
         let room = self.room_to_join(clock, name, None, create)?;
         self.with_room(clock, room, |room, cx| room.join_leg(leg, identity, cx))
             .unwrap_or(Err(JoinError::RoomFailed))
@@ -359,7 +359,7 @@ impl Shard {
         if !create {
             return Err(JoinError::RoomUnknown);
         }
-        let limit = self.config.max_rooms;
+        let limit = self.config.rooms.max_open;
         self.open_room(clock, name, &options.unwrap_or_default())
             .ok_or(JoinError::TooManyRooms { limit })
     }
@@ -371,7 +371,7 @@ impl Shard {
         name: &str,
         options: &proto::CreateRoomRequest,
     ) -> Option<RoomId> {
-        if self.rooms.len() >= self.config.max_rooms as usize {
+        if self.rooms.len() >= self.config.rooms.max_open as usize {
             return None;
         }
         let room = Room::new(name, options, &mut cx!(self, clock));
@@ -494,7 +494,7 @@ impl Shard {
             return Err(RoomError::Stopping);
         }
         crate::room::check_room(&request.name, &request.metadata)?;
-        let limit = self.config.max_rooms;
+        let limit = self.config.rooms.max_open;
         let number = match self.names.get(&request.name) {
             Some(number) => *number,
             None => self
@@ -718,9 +718,9 @@ impl Shard {
 /// How a room is to be made, as a token says it.
 fn options(config: &proto::RoomConfiguration) -> proto::CreateRoomRequest {
     proto::CreateRoomRequest {
-        empty_timeout: config.empty_timeout,
-        departure_timeout: config.departure_timeout,
-        max_participants: config.max_participants,
+        empty_timeout: config.rooms.empty_timeout,
+        departure_timeout: config.rooms.departure_timeout,
+        max_participants: config.rooms.max_participants,
         metadata: config.metadata.clone(),
         ..Default::default()
     }

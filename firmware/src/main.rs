@@ -147,8 +147,11 @@ mod tests {
         config::apply_file(&text, "printed", &mut again.sections())
             .expect("what we print, we read");
         assert_eq!(config::print(&again.sections()), text);
-        for section in ["[storage]", "[log]", "[http]", "[engine]", "[sip]"] {
+        for section in [
+            "[storage]", "[log]", "[http]", "[media]", "[rooms]", "[mixer]", "[sip]",
+        ] {
             assert!(text.contains(section), "{section}");
+        }");
         }
         assert!(text.contains("talkers = 4"));
     }

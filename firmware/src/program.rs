@@ -35,12 +35,14 @@ pub(crate) struct Config {
 
 impl Config {
     /// The sections of the file, in its order.
-    pub(crate) fn sections(&mut self) -> [(&'static str, &mut dyn Section); 5] {
+    pub(crate) fn sections(&mut self) -> [(&'static str, &mut dyn Section); 7] {
         [
             ("storage", &mut self.storage),
             ("log", &mut self.log),
             ("http", &mut self.http),
-            ("engine", &mut self.engine),
+            ("media", &mut self.engine.media),
+            ("rooms", &mut self.engine.rooms),
+            ("mixer", &mut self.engine.mixer),
             ("sip", &mut self.sip),
         ]
     }

@@ -100,8 +100,8 @@ impl Room {
     /// Whether one more may come in, `identity` taking the place of itself.
     pub(super) fn check_space(&self, identity: &str, cx: &Cx<'_>) -> Result<(), JoinError> {
         let limit = match self.max_participants {
-            0 => cx.config.max_participants,
-            n => n.min(cx.config.max_participants),
+            0 => cx.config.rooms.max_participants,
+            n => n.min(cx.config.rooms.max_participants),
         };
         let others = self.participants.len() - usize::from(self.identities.contains_key(identity));
         if others >= limit as usize {

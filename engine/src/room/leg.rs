@@ -124,7 +124,7 @@ impl Room {
         self.mixed = true;
         cx.legs.send(Command::OpenRoom {
             room: self.number,
-            talkers: cx.config.talkers,
+            talkers: cx.config.mixer.talkers,
         });
         let voices: Vec<(TrackId, bool)> = self
             .participants

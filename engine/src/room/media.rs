@@ -110,7 +110,7 @@ impl Room {
             let patience = if participant.state == State::Joined {
                 LOST_GRACE
             } else {
-                cx.config.resume_timeout.duration()
+                cx.config.rooms.resume_timeout.duration()
             };
             let unanswered = client
                 .subscriber

@@ -28,7 +28,7 @@ impl Room {
         request: proto::AddTrackRequest,
         cx: &mut Cx<'_>,
     ) -> Result<(), Refused> {
-        let limit = cx.config.max_tracks as usize;
+        let limit = cx.config.rooms.max_tracks as usize;
         let participant = self.participants.get_mut(&key).ok_or(Refused)?;
         let refuse = |reason, request, cx: &mut Cx<'_>| {
             answer(connection, 0, reason, Some(Request::AddTrack(request)), cx);

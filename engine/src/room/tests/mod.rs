@@ -18,7 +18,7 @@ use palabre_media::transport::{DataChannel, Fingerprint, SrtpProfile};
 use tokio::sync::{mpsc, oneshot};
 
 use super::context::{Host, LegPlane, MediaPlane, Random};
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, RoomsConfig};
 use crate::error::{JoinError, RoomError};
 use crate::grants::Grants;
 use crate::handle::{JoinRequest, SignalOutput};

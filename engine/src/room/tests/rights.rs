@@ -276,9 +276,12 @@ fn own_metadata_needs_the_right_and_fits_the_limits() {
 #[test]
 fn rooms_and_participants_have_limits() {
     let mut world = World::with(EngineConfig {
-        max_rooms: 1,
-        max_participants: 2,
-        max_tracks: 1,
+        rooms: RoomsConfig {
+            max_open: 1,
+            max_participants: 2,
+            max_tracks: 1,
+            ..Default::default()
+        },
         ..Default::default()
     });
     let mut alice = world.seated("alice");
@@ -311,7 +314,10 @@ fn rooms_and_participants_have_limits() {
 #[test]
 fn a_room_that_is_not_open_is_not_made_where_that_is_forbidden() {
     let mut world = World::with(EngineConfig {
-        auto_create_rooms: false,
+        rooms: RoomsConfig {
+            auto_create: false,
+            ..Default::default()
+        },
         ..Default::default()
     });
     assert_eq!(
