@@ -13,7 +13,7 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgr
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use axum::{Extension, Router};
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
@@ -55,6 +55,7 @@ pub(super) fn router() -> Router<App> {
     Router::new()
         .route("/rtc", get(connect))
         .route("/rtc/validate", get(validate))
+        .route("/rtc/{*other}", any(absent))
 }
 
 /// Why a connection is refused before the upgrade: a status, a short name for metrics, a sentence.
@@ -207,6 +208,15 @@ fn attributes(text: &str) -> Result<HashMap<String, String>, Refused> {
                 "attributes must be a JSON object of texts in base64url",
             )
         })
+}
+
+/// `/rtc/v1` and what may follow it: the 404 that makes SDKs use `/rtc`.
+async fn absent() -> Response {
+    (
+        StatusCode::NOT_FOUND,
+        "this signal version is not served here; use /rtc",
+    )
+        .into_response()
 }
 
 /// `GET /rtc/validate`: why a WebSocket failed, for clients whose browser does not tell them.

@@ -1,0 +1,10 @@
+//! The HTTP plane over real sockets: every route, every refusal, and a store that survives a kill.
+
+mod access;
+mod api;
+mod durable;
+mod limits;
+mod pages;
+mod rtc;
+mod server;
+mod twirp;
