@@ -114,18 +114,17 @@ impl ServerHandle {
 /// # Errors
 /// [`ServeError`]; nothing is left running then.
 pub async fn serve(config: AdminConfig, parts: Parts) -> Result<ServerHandle, ServeError> {
-    let listener =
-        TcpListener::bind(config.bind)
-            .await
-            .map_err(|source| match source.kind() {
-                std::io::ErrorKind::AddrInUse => ServeError::PortTaken {
-                    address: config.bind,
-                },
-                _ => ServeError::Listen {
-                    address: config.bind,
-                    source,
-                },
-            })?;
+    let listener = TcpListener::bind(config.bind)
+        .await
+        .map_err(|source| match source.kind() {
+            std::io::ErrorKind::AddrInUse => ServeError::PortTaken {
+                address: config.bind,
+            },
+            _ => ServeError::Listen {
+                address: config.bind,
+                source,
+            },
+        })?;
     let address = listener.local_addr().map_err(|source| ServeError::Listen {
         address: config.bind,
         source,

@@ -718,9 +718,9 @@ impl Shard {
 /// How a room is to be made, as a token says it.
 fn options(config: &proto::RoomConfiguration) -> proto::CreateRoomRequest {
     proto::CreateRoomRequest {
-        empty_timeout: config.rooms.empty_timeout,
-        departure_timeout: config.rooms.departure_timeout,
-        max_participants: config.rooms.max_participants,
+        empty_timeout: config.empty_timeout,
+        departure_timeout: config.departure_timeout,
+        max_participants: config.max_participants,
         metadata: config.metadata.clone(),
         ..Default::default()
     }

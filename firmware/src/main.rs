@@ -148,10 +148,15 @@ mod tests {
             .expect("what we print, we read");
         assert_eq!(config::print(&again.sections()), text);
         for section in [
-            "[storage]", "[log]", "[http]", "[media]", "[rooms]", "[mixer]", "[sip]",
+            "[storage]",
+            "[log]",
+            "[http]",
+            "[media]",
+            "[rooms]",
+            "[mixer]",
+            "[sip]",
         ] {
             assert!(text.contains(section), "{section}");
-        }");
         }
         assert!(text.contains("talkers = 4"));
     }

@@ -21,7 +21,7 @@ async fn a_port_that_is_taken_is_named_with_the_key_to_change() {
         sources: Vec::new(),
     };
     let config = AdminConfig {
-        listen: server.address,
+        bind: server.address,
         ..AdminConfig::default()
     };
     let refused = serve(config, parts).await.unwrap_err();
@@ -31,7 +31,7 @@ async fn a_port_that_is_taken_is_named_with_the_key_to_change() {
         sentence.contains(&server.address.port().to_string()),
         "{sentence}"
     );
-    assert!(sentence.contains("admin.listen"), "{sentence}");
+    assert!(sentence.contains("http.bind"), "{sentence}");
 }
 
 #[tokio::test]

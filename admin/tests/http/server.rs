@@ -326,10 +326,8 @@ impl Server {
             door: Door::new(store.rooms.directory(), Patience::default()),
             sources: Vec::new(),
         };
-        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let handle = serve(AdminConfig { listen, ..config }, parts)
-            .await
-            .unwrap();
+        let bind = SocketAddr::from(([127, 0, 0, 1], 0));
+        let handle = serve(AdminConfig { bind, ..config }, parts).await.unwrap();
         let address = handle.address();
         Self {
             script,

@@ -65,7 +65,7 @@ pub struct WorkersConfig {
 #[non_exhaustive]
 pub enum StartWorkersError {
     /// The media port cannot be opened.
-    #[error("cannot open the media port {address} (key engine.media): {source}")]
+    #[error("cannot open the media port {address} (key media.bind): {source}")]
     MediaPort {
         /// Address asked for.
         address: SocketAddr,

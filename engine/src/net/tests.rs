@@ -510,7 +510,7 @@ fn the_port_in_use_is_named_with_its_key() {
         sentence.contains(&workers.local().to_string()),
         "{sentence}"
     );
-    assert!(sentence.contains("engine.media"), "{sentence}");
+    assert!(sentence.contains("media.bind"), "{sentence}");
 }
 
 #[test]

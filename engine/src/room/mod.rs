@@ -113,7 +113,10 @@ impl Room {
             created: cx.wall,
             metadata: options.metadata.clone(),
             empty_timeout: seconds(options.empty_timeout, cx.config.rooms.empty_timeout),
-            departure_timeout: seconds(options.departure_timeout, cx.config.rooms.departure_timeout),
+            departure_timeout: seconds(
+                options.departure_timeout,
+                cx.config.rooms.departure_timeout,
+            ),
             max_participants: options.max_participants,
             sif_trailer,
             participants: BTreeMap::new(),
