@@ -175,7 +175,18 @@ impl Publication {
             payload_type: if is_video { VP8 } else { OPUS },
             rtx_payload_type: is_video.then_some(VP8_RTX),
             clock_rate: if is_video { 90_000 } else { 48_000 },
-            extensions: EXTENSIONS,
+            // As browsers do, a section lists the extensions it uses only.
+            extensions: match self.kind {
+                MediaKind::Video => ExtensionIds {
+                    audio_level: None,
+                    ..EXTENSIONS
+                },
+                MediaKind::Audio => ExtensionIds {
+                    rid: None,
+                    repaired_rid: None,
+                    ..EXTENSIONS
+                },
+            },
             encodings: (0..self.layers)
                 .map(|layer| Encoding {
                     rid: rid(layer),

@@ -186,7 +186,7 @@ impl Session {
         parameters: ReceiveParameters,
         limit: usize,
     ) -> Result<bool, CommandError> {
-        self.extensions = parameters.extensions;
+        self.extensions = merged(self.extensions, parameters.extensions);
         if let Some(place) = self.place_of(parameters.track) {
             if let Some(received) = &mut self.received[place] {
                 received.update(parameters);
@@ -764,6 +764,19 @@ fn smooth(before: Option<Duration>, sample: Duration) -> Duration {
     match before {
         None => sample,
         Some(before) => (before * 7 + sample) / 8,
+    }
+}
+
+/// The ids of all sections together: within a bundle one id means one extension (RFC 8843
+/// §9.1), but a section lists those it uses only.
+fn merged(before: ExtensionIds, section: ExtensionIds) -> ExtensionIds {
+    ExtensionIds {
+        audio_level: section.audio_level.or(before.audio_level),
+        mid: section.mid.or(before.mid),
+        rid: section.rid.or(before.rid),
+        repaired_rid: section.repaired_rid.or(before.repaired_rid),
+        abs_send_time: section.abs_send_time.or(before.abs_send_time),
+        transport_cc: section.transport_cc.or(before.transport_cc),
     }
 }
 
