@@ -5,11 +5,16 @@ mod support;
 
 use std::time::Duration;
 
-use palabre_engine::Direction;
+use palabre_engine::door::{Door, Patience};
+use palabre_engine::proto::participant_info::Kind;
+use palabre_engine::{Direction, Engine, EngineConfig};
+use palabre_sip::EngineRooms;
 use palabre_sip::metrics::Ended;
 use palabre_sip::sip::Codec;
 use palabre_sip::{Sip, SipConfig};
+use std::sync::Arc;
 use support::baresip::{Baresip, TONE};
+use support::directory::{OneRoom, ROOM};
 use support::mixed::Mixed;
 use support::network::{HOST, isolated};
 use support::rooms::{CODE, HUM, Humming};
@@ -322,4 +327,96 @@ fn opus_and_pcma_hear_each_other() {
 #[test]
 fn g722_and_pcmu_hear_each_other() {
     two_telephones(Codec::G722, Codec::Pcmu);
+}
+
+/// The whole engine: callers are participants of kind SIP whom a host mutes and removes, a full room is busy, and a room can
+/// be closed over their heads.
+#[test]
+fn callers_are_participants_of_the_engine() {
+    if !ready(&["baresip"]) {
+        return;
+    }
+    let runtime = runtime();
+    let engine = runtime
+        .block_on(async { Engine::start(EngineConfig::default(), Arc::new(OneRoom)) })
+        .expect("the engine starts");
+    let door = Door::new(Arc::new(OneRoom), Patience::default());
+    let config = SipConfig {
+        bind: "0.0.0.0:5060".parse().unwrap(),
+        ..SipConfig::default()
+    };
+    let rooms = EngineRooms::new(engine.clone(), door);
+    let sip = runtime
+        .block_on(Sip::start(config, rooms))
+        .expect("a free port");
+    let participants = || {
+        runtime
+            .block_on(engine.list_participants(ROOM))
+            .unwrap_or_default()
+    };
+
+    let mut first = Baresip::speaking("0612345642", Codec::Opus, 440.0);
+    let mut second = Baresip::speaking("second", Codec::Pcma, 1_000.0);
+    let mut third = Baresip::start("third");
+    for phone in [&mut first, &mut second] {
+        let (answer, why) = phone.dial(&uri(CODE));
+        assert_eq!(answer, "CALL_ESTABLISHED", "{why}");
+    }
+    until("both are there with their voices", 10, || {
+        let all = participants();
+        all.len() == 2 && all.iter().all(|one| one.tracks.len() == 1)
+    });
+    let all = participants();
+    let caller = all
+        .iter()
+        .find(|one| one.name == "Téléphone 06 .. .. .. 42")
+        .expect("masked");
+    assert_eq!(caller.kind(), Kind::Sip);
+    assert_eq!(caller.attributes["sip.phoneNumber"], "06 .. .. .. 42");
+    assert!(caller.attributes["sip.callID"].starts_with("SCL_"));
+    until("each hears the other", 25, || {
+        share(&first, 1_000.0) > 0.95 && share(&second, 440.0) > 0.95
+    });
+
+    let (answer, why) = third.dial(&uri(CODE));
+    assert_eq!(answer, "CALL_CLOSED");
+    assert!(why.contains("486"), "{why}");
+
+    let track = caller.tracks[0].sid.clone();
+    let muted = || {
+        participants()
+            .iter()
+            .any(|one| one.tracks.iter().any(|track| track.muted))
+    };
+    runtime
+        .block_on(engine.mute_published_track(ROOM, &caller.identity, &track, true))
+        .expect("a host may mute");
+    until("the muted is not heard", 10, || {
+        share(&second, 440.0) < 0.01
+    });
+    assert!(muted());
+    first.keys("0");
+    until(
+        "the caller unmutes itself, and the room sees it",
+        10,
+        || !muted(),
+    );
+    until("and is heard", 10, || share(&second, 440.0) > 0.95);
+
+    runtime
+        .block_on(engine.remove_participant(ROOM, &caller.identity))
+        .expect("a host may remove");
+    first.wait(&["CALL_CLOSED"], 15);
+    until("one is left", 5, || participants().len() == 1);
+    runtime
+        .block_on(engine.delete_room(ROOM))
+        .expect("a room can be closed");
+    second.wait(&["CALL_CLOSED"], 15);
+    until("both are counted", 5, || {
+        sip.metrics().calls(Ended::Removed) == 1 && sip.metrics().calls(Ended::RoomClosed) == 1
+    });
+    runtime.block_on(async {
+        sip.shut_down().await;
+        engine.shutdown().await;
+    });
 }

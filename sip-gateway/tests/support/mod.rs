@@ -1,6 +1,7 @@
 //! What the tests with foreign telephones share: a network of their own, a telephone nobody here wrote, and rooms that hum.
 
 pub(crate) mod baresip;
+pub(crate) mod directory;
 pub(crate) mod mixed;
 pub(crate) mod network;
 pub(crate) mod rooms;
