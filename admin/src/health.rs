@@ -48,7 +48,7 @@ pub(crate) async fn ready(State(app): State<App>) -> Response {
 
 pub(crate) async fn metrics(State(app): State<App>, client: Client) -> Response {
     if !is_in(&app.config.metrics_from, client.source) {
-        let sentence = "metrics are shown to the networks of the key admin.metrics_from only";
+        let sentence = "metrics are shown to the networks of the key http.metrics_from only";
         return (StatusCode::FORBIDDEN, sentence).into_response();
     }
     let page = app

@@ -118,5 +118,5 @@ async fn metrics_are_for_the_networks_named() {
     .await;
     let refused = server.get("/metrics", &[]).await;
     assert_eq!(refused.status, 403);
-    assert!(refused.text().contains("admin.metrics_from"));
+    assert!(refused.text().contains("http.metrics_from"));
 }
