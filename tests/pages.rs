@@ -121,7 +121,7 @@ fn a_stranger_claims_the_box_creates_a_room_and_is_joined_by_browser_and_telepho
 
     // By the code, in English.
     bao.call(json!({"do": "goto", "url": home}));
-    click(&mut bao, "button[aria-label=English]");
+    click(&mut bao, "button[aria-label$=English]");
     seen(&mut bao, "text=Join a meeting");
     look(&mut bao, "08-home-english");
     fill(&mut bao, "input[name=code]", &room_code);

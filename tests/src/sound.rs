@@ -43,23 +43,36 @@ impl Recording {
         self.samples.len() as f64 / f64::from(self.rate)
     }
 
-    /// Level of a sine of `hertz`: a Hann window keeps the other tones out (side lobes fall at
-    /// 18 dB an octave), and the loudest of a few near frequencies allows for clock drift.
+    /// Level of a sine of `hertz`: the median over half-second windows, so that one dropout of a
+    /// busy machine, which splashes over the whole spectrum, is not taken for a tone.
+    ///
+    /// A Hann window keeps the other tones out (side lobes fall at 18 dB an octave), and the
+    /// loudest of a few near frequencies allows for clock drift.
     #[must_use]
     pub fn tone(&self, hertz: f64) -> Dbfs {
-        [-0.6, -0.3, 0.0, 0.3, 0.6]
-            .iter()
-            .map(|off| self.bin(hertz + off))
-            .fold(SILENCE, f64::max)
+        let window = self.rate as usize / 2;
+        let mut levels: Vec<Dbfs> = self
+            .samples
+            .chunks(window)
+            .filter(|chunk| chunk.len() == window || self.samples.len() < window)
+            .map(|chunk| {
+                [-0.8, 0.0, 0.8]
+                    .iter()
+                    .map(|off| self.bin(chunk, hertz + off))
+                    .fold(SILENCE, f64::max)
+            })
+            .collect();
+        levels.sort_by(f64::total_cmp);
+        levels.get(levels.len() / 2).copied().unwrap_or(SILENCE)
     }
 
-    fn bin(&self, hertz: f64) -> Dbfs {
-        let n = self.samples.len();
+    fn bin(&self, samples: &[i16], hertz: f64) -> Dbfs {
+        let n = samples.len();
         if n < 2 {
             return SILENCE;
         }
         let (mut re, mut im) = (0.0, 0.0);
-        for (i, sample) in self.samples.iter().enumerate() {
+        for (i, sample) in samples.iter().enumerate() {
             let window = 0.5 - 0.5 * (std::f64::consts::TAU * i as f64 / (n - 1) as f64).cos();
             let phase = std::f64::consts::TAU * hertz * i as f64 / f64::from(self.rate);
             let value = f64::from(*sample) / 32_768.0 * window;

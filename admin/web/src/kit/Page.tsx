@@ -26,7 +26,7 @@ export function Page({ title, children, actions, wide }: { title: string; childr
                 key={language}
                 className="language"
                 aria-pressed={i18n.language === language}
-                aria-label={t(`language.${language}`)}
+                aria-label={`${language.toUpperCase()} – ${t(`language.${language}`)}`}
                 onPress={() => speak(language)}
               >
                 <span lang={language}>{language.toUpperCase()}</span>
