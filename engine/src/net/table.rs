@@ -18,6 +18,10 @@ const MAX_BACKLOG: usize = 4_096;
 /// waiting one costs a kilobyte.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Ufrags by which one session is found: that of its last ICE restart and the one before, whose
+/// checks may still be on their way. More would let a client that restarts for ever fill memory.
+const UFRAGS: usize = 2;
+
 #[derive(Debug, Default)]
 pub(super) struct Table {
     by_ufrag: DashMap<String, SessionId>,
@@ -116,6 +120,10 @@ impl Table {
         {
             slot.ufrags.push(local.ufrag.clone());
             self.by_ufrag.insert(local.ufrag.clone(), session);
+            while slot.ufrags.len() > UFRAGS {
+                let old = slot.ufrags.remove(0);
+                self.by_ufrag.remove(&old);
+            }
         }
         match &mut slot.state {
             State::Owned(worker) => Delivery::To(*worker, command),
@@ -279,6 +287,41 @@ mod tests {
             table.claim(&credentials(5).ufrag, THERE),
             Claim::Unknown
         ));
+    }
+
+    #[test]
+    fn a_session_that_restarts_for_ever_is_found_by_its_last_two_ufrags() {
+        let table = Table::default();
+        assert!(table.open(Instant::now(), config(1, 1)));
+        let _ = table.claim(&credentials(1).ufrag, HERE);
+        let restarted = |n: u16| {
+            let mut random = [0; IceCredentials::RANDOM_LEN];
+            random[..2].copy_from_slice(&n.to_be_bytes());
+            random[2..].fill(77);
+            IceCredentials::from_random(&random)
+        };
+        let ufrags: Vec<String> = (0..1_000).map(|n| restarted(n).ufrag).collect();
+        for n in 0..1_000 {
+            let command = Command::RestartIce {
+                local: restarted(n),
+                remote: None,
+            };
+            assert!(matches!(
+                table.deliver(SessionId(1), command),
+                Delivery::To(HERE, _)
+            ));
+        }
+        assert_eq!(table.by_ufrag.len(), UFRAGS);
+        for (n, ufrag) in ufrags.iter().enumerate() {
+            let claim = table.claim(ufrag, THERE);
+            if n < 998 {
+                assert!(matches!(claim, Claim::Unknown), "restart {n}");
+            } else {
+                assert!(matches!(claim, Claim::Owned(HERE)), "restart {n}");
+            }
+        }
+        table.remove(SessionId(1));
+        assert!(table.by_ufrag.is_empty());
     }
 
     #[test]
