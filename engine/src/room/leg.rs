@@ -99,7 +99,7 @@ impl Room {
 
     /// The mixer lost this room: its telephones are out of it and may join again.
     pub(crate) fn mix_failed(&mut self, cx: &mut Cx<'_>) {
-        self.mixed = false;
+        // The last one to leave closes the mixer's room, which still has its tracks.
         let legs = self.participants.values().filter(|p| p.client().is_none());
         for key in legs.map(|p| p.key).collect::<Vec<_>>() {
             let departure = Departure {

@@ -189,3 +189,30 @@ fn a_failed_mix_takes_the_callers_out_and_leaves_the_others() {
     assert_eq!(names(&alice.messages()), ["update"]);
     assert_eq!(call(&mut world, 1), Ok(()), "it may call again");
 }
+
+#[test]
+fn a_failed_mix_is_closed_and_opened_again_with_its_tracks() {
+    let mut world = World::new();
+    let _alice = world.seated("alice");
+    call(&mut world, 1).unwrap();
+    call(&mut world, 2).unwrap();
+    let opened = |commands: &[Mix]| {
+        commands.iter().find_map(|command| match command {
+            Mix::OpenRoom { room, .. } => Some(*room),
+            _ => None,
+        })
+    };
+    let room = opened(&world.leg_commands()).unwrap();
+    world.handle(Input::Mixer(MixerEvent::RoomFailed(room)));
+    let commands = world.leg_commands();
+    let closes = commands
+        .iter()
+        .filter(|command| matches!(command, Mix::CloseRoom { room: closed } if *closed == room));
+    assert_eq!(closes.count(), 1, "{commands:?}");
+    assert!(
+        matches!(commands.last(), Some(Mix::CloseRoom { .. })),
+        "nothing is told of a closed room: {commands:?}"
+    );
+    call(&mut world, 1).unwrap();
+    assert_eq!(opened(&world.leg_commands()), Some(room));
+}
