@@ -20,6 +20,14 @@ need_node() {
   need npm npm
 }
 
+# check_node: after the installation, because a distribution's own Node may be too old for the pages' build.
+check_node() {
+  node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' || {
+    echo "Node 20.19 or later is needed, $(node --version) is here. See https://nodejs.org/en/download" >&2
+    exit 1
+  }
+}
+
 install_missing() {
   [ -n "$missing" ] || return 0
   if ! command -v apt-get >/dev/null 2>&1; then

@@ -19,15 +19,28 @@ pub struct Program {
     cookie: Option<String>,
 }
 
-/// Path of the built program: `PALABRE_BIN`, or beside this test's own executable.
+/// Path of the program: `PALABRE_BIN`, or beside this test's own executable, where `cargo test` from
+/// the root puts it (the program has tests of its own, so cargo builds it first).
+///
+/// # Panics
+/// When it is not there.
 #[must_use]
-pub fn binary() -> Option<PathBuf> {
+pub fn binary() -> PathBuf {
     if let Some(configured) = std::env::var_os("PALABRE_BIN") {
-        return Some(PathBuf::from(configured));
+        return PathBuf::from(configured);
     }
-    let own = std::env::current_exe().ok()?;
-    let beside = own.parent()?.parent()?.join("palabre");
-    beside.exists().then_some(beside)
+    let own = std::env::current_exe().expect("a test knows its own path");
+    let folder = own
+        .ancestors()
+        .nth(2)
+        .expect("tests lie in target/PROFILE/deps");
+    let binary = folder.join("palabre");
+    assert!(
+        binary.exists(),
+        "{} is not built: run `cargo test` from the root, or `cargo build --bin palabre` first",
+        binary.display()
+    );
+    binary
 }
 
 impl Program {
@@ -157,7 +170,7 @@ impl Program {
 }
 
 fn launch(folder: &Path, options: &[(String, String)]) -> (Child, String, Option<String>) {
-    let binary = binary().expect("build the program first: cargo build --bin palabre");
+    let binary = binary();
     let mut command = Command::new(&binary);
     command
         .env("PALABRE__STORAGE__FOLDER", folder)

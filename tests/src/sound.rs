@@ -43,27 +43,40 @@ impl Recording {
         self.samples.len() as f64 / f64::from(self.rate)
     }
 
-    /// Level of a sine of `hertz`: the median over half-second windows, so that one dropout of a
-    /// busy machine, which splashes over the whole spectrum, is not taken for a tone.
+    /// Level of a sine of `hertz` that must be there: the median over one-second windows, so that
+    /// one dropout of a busy machine does not hide a tone.
+    #[must_use]
+    pub fn tone(&self, hertz: f64) -> Dbfs {
+        let levels = self.levels(hertz);
+        levels.get(levels.len() / 2).copied().unwrap_or(SILENCE)
+    }
+
+    /// Level of a sine of `hertz` that must not be there: the loudest one-second window, so that
+    /// even a short leak is seen.
+    #[must_use]
+    pub fn leak(&self, hertz: f64) -> Dbfs {
+        self.levels(hertz).last().copied().unwrap_or(SILENCE)
+    }
+
+    /// Levels of a sine in each second, quietest first.
     ///
     /// A Hann window keeps the other tones out (side lobes fall at 18 dB an octave), and the
     /// loudest of a few near frequencies allows for clock drift.
-    #[must_use]
-    pub fn tone(&self, hertz: f64) -> Dbfs {
-        let window = self.rate as usize / 2;
+    fn levels(&self, hertz: f64) -> Vec<Dbfs> {
+        let window = self.rate as usize;
         let mut levels: Vec<Dbfs> = self
             .samples
             .chunks(window)
             .filter(|chunk| chunk.len() == window || self.samples.len() < window)
             .map(|chunk| {
-                [-0.8, 0.0, 0.8]
+                [-0.4, 0.0, 0.4]
                     .iter()
                     .map(|off| self.bin(chunk, hertz + off))
                     .fold(SILENCE, f64::max)
             })
             .collect();
         levels.sort_by(f64::total_cmp);
-        levels.get(levels.len() / 2).copied().unwrap_or(SILENCE)
+        levels
     }
 
     fn bin(&self, samples: &[i16], hertz: f64) -> Dbfs {
@@ -132,6 +145,15 @@ mod tests {
             heard.tone(1_000.0)
         );
         assert!(heard.tone(620.0) < -75.0, "{}", heard.tone(620.0));
+    }
+
+    #[test]
+    fn a_short_leak_is_seen() {
+        let mut heard = sine(48_000, &[(440.0, 0.25)]);
+        let leak = sine(48_000, &[(1_000.0, 0.25)]);
+        heard.samples[60_000..90_000].copy_from_slice(&leak.samples[60_000..90_000]);
+        assert!(heard.leak(1_000.0) > -20.0, "{}", heard.leak(1_000.0));
+        assert!(heard.leak(1_700.0) < -60.0, "{}", heard.leak(1_700.0));
     }
 
     #[test]

@@ -5,7 +5,7 @@ import { useTranslation } from 'react-i18next';
 import { type Door, type Ticket, address, spaced } from '../api';
 import { CameraIcon, CameraOffIcon, CloseIcon, CopyIcon, InviteIcon, LeaveIcon, MicrophoneIcon, MicrophoneOffIcon, PeopleIcon, PhoneIcon, WarningIcon } from '../kit/icons';
 import type { Choice } from '../pages/Prejoin';
-import { enter } from './join';
+import { again, enter } from './join';
 import { Tile, Voice, isPhone, shownName } from './Tile';
 import { columns, useParticipants } from './useParticipants';
 
@@ -27,6 +27,16 @@ export function Room({ ticket, room, door, choice, onLeft }: { ticket: Ticket; r
   const [said, setSaid] = useState('');
   const [away, setAway] = useState(false);
   const local = room.localParticipant;
+  // What this person last asked for: coming back must never open a microphone that was shut.
+  const wish = useRef({ microphone: choice.microphone, camera: choice.camera });
+  const turnMicrophone = (on: boolean) => {
+    wish.current.microphone = on;
+    void local.setMicrophoneEnabled(on, { deviceId: choice.microphoneId }).catch(() => undefined);
+  };
+  const turnCamera = (on: boolean) => {
+    wish.current.camera = on;
+    void local.setCameraEnabled(on, { deviceId: choice.cameraId }).catch(() => undefined);
+  };
 
   useEffect(() => {
     document.title = `${ticket.room.name} · Palabre`;
@@ -49,16 +59,21 @@ export function Room({ ticket, room, door, choice, onLeft }: { ticket: Ticket; r
         return;
       }
       setAway(true);
-      const { isMicrophoneEnabled, isCameraEnabled } = local;
       for (let wait = 500; !over; wait = Math.min(wait * 2, LONGEST_WAIT_MS)) {
         await new Promise((resolve) => setTimeout(resolve, wait * (0.75 + Math.random() / 2)));
+        if (over) return;
         try {
           await enter(door, choice.name, room);
-          await publish(room, { ...choice, microphone: isMicrophoneEnabled || choice.microphone, camera: isCameraEnabled });
+          await publish(room, { ...choice, ...wish.current });
           back();
           return;
-        } catch {
-          continue;
+        } catch (error) {
+          const verdict = again(error);
+          if (verdict === 'never') {
+            onLeft(DisconnectReason.ROOM_DELETED);
+            return;
+          }
+          wait = Math.max(wait, verdict);
         }
       }
     };
@@ -69,7 +84,7 @@ export function Room({ ticket, room, door, choice, onLeft }: { ticket: Ticket; r
       room.off(RoomEvent.ParticipantConnected, joined).off(RoomEvent.ParticipantDisconnected, gone)
         .off(RoomEvent.Reconnected, back).off(RoomEvent.Disconnected, lost);
     };
-  }, [room, door, choice, local, onLeft, t]);
+  }, [room, door, choice, onLeft, t]);
 
   const grid = useRef<HTMLUListElement>(null);
   const [across, setAcross] = useState(1);
@@ -125,10 +140,10 @@ export function Room({ ticket, room, door, choice, onLeft }: { ticket: Ticket; r
         <div className="alone"><p>{t('room.alone')}</p><Invite ticket={ticket} door={door} /></div>
       )}
       <footer className="controls" role="toolbar" aria-label={t('room.controls')}>
-        <ToggleButton className={local.isMicrophoneEnabled ? 'round' : 'round off'} isSelected={local.isMicrophoneEnabled} aria-label={t(local.isMicrophoneEnabled ? 'room.microphoneOff' : 'room.microphoneOn')} onChange={(on) => void local.setMicrophoneEnabled(on, { deviceId: choice.microphoneId })}>
+        <ToggleButton className={local.isMicrophoneEnabled ? 'round' : 'round off'} isSelected={local.isMicrophoneEnabled} aria-label={t(local.isMicrophoneEnabled ? 'room.microphoneOff' : 'room.microphoneOn')} onChange={turnMicrophone}>
           {local.isMicrophoneEnabled ? <MicrophoneIcon /> : <MicrophoneOffIcon />}
         </ToggleButton>
-        <ToggleButton className={local.isCameraEnabled ? 'round' : 'round off'} isSelected={local.isCameraEnabled} aria-label={t(local.isCameraEnabled ? 'room.cameraOff' : 'room.cameraOn')} onChange={(on) => void local.setCameraEnabled(on, { deviceId: choice.cameraId })}>
+        <ToggleButton className={local.isCameraEnabled ? 'round' : 'round off'} isSelected={local.isCameraEnabled} aria-label={t(local.isCameraEnabled ? 'room.cameraOff' : 'room.cameraOn')} onChange={turnCamera}>
           {local.isCameraEnabled ? <CameraIcon /> : <CameraOffIcon />}
         </ToggleButton>
         <ToggleButton className="round" isSelected={panel === 'invite'} aria-label={t('room.info')} onChange={(on) => setPanel(on ? 'invite' : null)}><InviteIcon /></ToggleButton>

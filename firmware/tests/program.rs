@@ -1,0 +1,91 @@
+//! The program as an operator meets it: what it prints, and what it says when it cannot start.
+
+use std::net::{TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("palabre-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs the program in `folder` on ports the system chooses, unless `keys` say otherwise; it must end.
+fn palabre(folder: &Folder, arguments: &[&str], keys: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_palabre"));
+    command
+        .args(arguments)
+        .current_dir(&folder.0)
+        .env("PALABRE__HTTP__BIND", "127.0.0.1:0")
+        .env("PALABRE__MEDIA__BIND", "127.0.0.1:0")
+        .env("PALABRE__SIP__BIND", "127.0.0.1:0");
+    for (key, value) in keys {
+        command.env(key, value);
+    }
+    command.output().expect("the program starts")
+}
+
+fn refusal(output: &Output) -> String {
+    assert!(!output.status.success(), "it started: {output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn the_configuration_is_printed_with_its_comments() {
+    let folder = Folder::new("config");
+    let output = palabre(&folder, &["config"], &[("PALABRE__MIXER__TALKERS", "16")]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(text.contains("talkers = 16"), "{text}");
+    assert!(text.contains("# Voices mixed at once"), "{text}");
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line_and_the_nearest_name() {
+    let folder = Folder::new("key");
+    std::fs::write(folder.0.join("palabre.toml"), "[mixer]\ntalker = 5\n").expect("a file");
+    let said = refusal(&palabre(&folder, &[], &[]));
+    assert!(said.contains("palabre.toml, line 2"), "{said}");
+    assert!(said.contains("did you mean `talkers`?"), "{said}");
+}
+
+#[test]
+fn a_taken_port_is_named_with_the_key_to_change() {
+    let folder = Folder::new("port");
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let (tcp, udp) = (
+        (tcp.local_addr().expect("bound").to_string(), tcp),
+        (udp.local_addr().expect("bound").to_string(), udp),
+    );
+    for (variable, taken, key) in [
+        ("PALABRE__HTTP__BIND", &tcp.0, "http.bind"),
+        ("PALABRE__MEDIA__BIND", &udp.0, "media.bind"),
+        ("PALABRE__SIP__BIND", &udp.0, "sip.bind"),
+    ] {
+        let said = refusal(&palabre(&folder, &[], &[(variable, taken)]));
+        let port = taken.rsplit(':').next().expect("a port");
+        assert!(
+            said.contains(port) && said.contains(key),
+            "{variable}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_named() {
+    let folder = Folder::new("folder");
+    std::fs::write(folder.0.join("data"), "not a folder").expect("a file");
+    let said = refusal(&palabre(&folder, &[], &[]));
+    assert!(said.contains("data"), "{said}");
+}
