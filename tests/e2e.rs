@@ -6,8 +6,9 @@
 use palabre_tests::network::{HOST, isolated};
 use palabre_tests::peer::{Peer, write_tone};
 use palabre_tests::program::Program;
-use palabre_tests::sound::Dbfs;
+use palabre_tests::sound::{Dbfs, Recording};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// A tone counts as heard above this: the sources play at -12 dBFS.
@@ -22,25 +23,30 @@ const BRUNO: u32 = 620;
 const SDK: u32 = 1_010;
 const PHONE: u32 = 1_700;
 
-/// Everything that a party must hear, and its own tone that it must not.
-fn assert_hears(who: &str, heard: &palabre_tests::sound::Recording, wanted: &[u32], own: &[u32]) {
-    let levels: Vec<(u32, Dbfs)> = wanted
-        .iter()
-        .map(|hz| (*hz, heard.tone(f64::from(*hz))))
-        .collect();
-    let quietest = levels.iter().map(|(_, level)| *level).fold(0.0, f64::min);
-    assert!(
-        quietest > HEARD,
-        "{who} hears {levels:?} dBFS in {:.1} s",
-        heard.seconds()
-    );
-    for hz in own {
-        let level = heard.leak(f64::from(*hz));
-        assert!(
-            level < quietest - APART,
-            "{who} hears {hz} Hz at {level:.1} dBFS beside {levels:?}"
-        );
+/// Records until a party hears everything it must, and nothing of what it must not.
+///
+/// On two cores shared with browsers a lost 20 ms splashes over the whole spectrum, so a recording
+/// may be taken again; a voice that leaks is in every one of them.
+fn assert_hears(who: &str, wanted: &[u32], own: &[u32], mut record: impl FnMut() -> Recording) {
+    const TRIES: usize = 6;
+    let mut said = String::new();
+    for _ in 0..TRIES {
+        let heard = record().last(3.0);
+        let levels: Vec<(u32, Dbfs)> = wanted
+            .iter()
+            .map(|hz| (*hz, heard.tone(f64::from(*hz)).round()))
+            .collect();
+        let leaks: Vec<(u32, Dbfs)> = own
+            .iter()
+            .map(|hz| (*hz, heard.leak(f64::from(*hz)).round()))
+            .collect();
+        let quietest = levels.iter().map(|(_, level)| *level).fold(0.0, f64::min);
+        if quietest > HEARD && leaks.iter().all(|(_, level)| *level <= quietest - APART) {
+            return;
+        }
+        said = format!("{said}\n  hears {levels:?}, leaks {leaks:?} dBFS");
     }
+    panic!("{who}, in {TRIES} recordings:{said}");
 }
 
 fn start() -> Program {
@@ -58,6 +64,13 @@ fn tone_file(hertz: u32) -> PathBuf {
         std::env::temp_dir().join(format!("palabre-tone-{hertz}-{}.wav", std::process::id()));
     write_tone(&path, hertz);
     path
+}
+
+/// What came from one participant.
+fn from(mut heard: BTreeMap<String, Recording>, identity: &str) -> Recording {
+    heard
+        .remove(identity)
+        .unwrap_or_else(|| panic!("no sound from {identity}, only from {:?}", heard.keys()))
 }
 
 fn connect(peer: &mut Peer, ticket: &Value) -> String {
@@ -143,30 +156,25 @@ fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
         (&phone_id, PHONE),
     ];
     for (peer, own) in [(&mut alice, ALICE), (&mut bruno, BRUNO), (&mut sdk, SDK)] {
-        for (identity, hertz) in tones.iter().filter(|(_, hertz)| *hertz != own) {
+        let heard = tones.iter().filter(|(_, hertz)| *hertz != own);
+        for (identity, _) in heard.clone() {
             peer.event("track-subscribed", 30, audio_from(identity));
-            let _ = hertz;
         }
-        let heard = peer.hear(3_500);
-        for (identity, hertz) in tones.iter().filter(|(_, hertz)| *hertz != own) {
-            let track = heard
-                .get(*identity)
-                .unwrap_or_else(|| panic!("{own} Hz has no track of {hertz} Hz"));
+        for (identity, hertz) in heard {
             let others: Vec<u32> = tones
                 .iter()
                 .map(|(_, h)| *h)
                 .filter(|h| h != hertz)
                 .collect();
-            assert_hears(
-                &format!("the party of {own} Hz, from {identity}"),
-                &track.last(3.0),
-                &[*hertz],
-                &others,
-            );
+            let who = format!("the party of {own} Hz, from {identity}");
+            assert_hears(&who, &[*hertz], &others, || {
+                from(peer.hear(3_500), identity)
+            });
         }
     }
-    let heard = phone.hear_line(3_500).last(3.0);
-    assert_hears("the telephone", &heard, &[ALICE, BRUNO, SDK], &[PHONE]);
+    assert_hears("the telephone", &[ALICE, BRUNO, SDK], &[PHONE], || {
+        phone.hear_line(3_500)
+    });
 
     // Pictures.
     for (peer, from) in [
@@ -213,13 +221,11 @@ fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
     // Mute silences, everywhere.
     bruno.call(json!({"do": "microphone", "enabled": false}));
     alice.event("track-muted", 15, |e| e["identity"] == bruno_id.as_str());
-    phone.hear_line(1_000);
-    let heard = phone.hear_line(3_500).last(3.0);
     assert_hears(
         "the telephone, with Bruno muted",
-        &heard,
         &[ALICE, SDK],
         &[PHONE, BRUNO],
+        || phone.hear_line(3_500),
     );
     bruno.call(json!({"do": "microphone", "enabled": true}));
     alice.event("track-unmuted", 15, |e| e["identity"] == bruno_id.as_str());
@@ -229,13 +235,11 @@ fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
     alice.event("participant-disconnected", 15, |e| {
         e["identity"] == sdk_id.as_str()
     });
-    phone.hear_line(1_000);
-    let heard = phone.hear_line(3_500).last(3.0);
     assert_hears(
         "the telephone, after the SDK left",
-        &heard,
         &[ALICE, BRUNO],
         &[PHONE, SDK],
+        || phone.hear_line(3_500),
     );
     phone.call(json!({"do": "hangup"}));
     alice.event("participant-disconnected", 15, |e| {
@@ -274,22 +278,30 @@ fn telephones_only(codec: &str) {
                 == 2
         })
     });
-    first.hear_line(2_000);
-    let heard = first.hear_line(3_500).last(3.0);
-    assert_hears("the first telephone", &heard, &[ALICE, SDK], &[PHONE]);
-    let heard = second.hear_line(3_500).last(3.0);
-    assert_hears("the second telephone", &heard, &[ALICE, PHONE], &[SDK]);
-    let heard = alice.hear(3_500);
-    for hertz in [PHONE, SDK] {
-        let loudest = heard
-            .values()
-            .map(|track| track.last(3.0).tone(f64::from(hertz)))
-            .fold(-120.0, f64::max);
-        assert!(
-            loudest > HEARD,
-            "the browser hears {hertz} Hz at {loudest:.1} dBFS"
-        );
+    assert_hears("the first telephone", &[ALICE, SDK], &[PHONE], || {
+        first.hear_line(3_500)
+    });
+    assert_hears("the second telephone", &[ALICE, PHONE], &[SDK], || {
+        second.hear_line(3_500)
+    });
+    let identities: Vec<String> = alice.hear(2_000).into_keys().collect();
+    assert_eq!(identities.len(), 2, "one track a telephone: {identities:?}");
+    let loud = |track: &Recording| {
+        [PHONE, SDK]
+            .into_iter()
+            .find(|hz| track.last(1.0).tone(f64::from(*hz)) > HEARD)
+    };
+    let mut voices = Vec::new();
+    for identity in &identities {
+        let voice = loud(&from(alice.hear(2_000), identity)).expect("a telephone's tone");
+        let other = if voice == PHONE { SDK } else { PHONE };
+        assert_hears("the browser", &[voice], &[other, ALICE], || {
+            from(alice.hear(3_500), identity)
+        });
+        voices.push(voice);
     }
+    voices.sort_unstable();
+    assert_eq!(voices, [SDK, PHONE], "each telephone has its own track");
 }
 
 #[test]
@@ -375,10 +387,12 @@ fn a_browser_comes_back_after_the_program_is_killed() {
     sdk.call(json!({"do": "publish", "tone": SDK}));
     alice.event("track-subscribed", 30, audio_from(&sdk_id));
     sdk.event("track-subscribed", 30, audio_from(&alice_id));
-    let heard = sdk.hear(3_500);
-    assert_hears("the SDK", &heard[&alice_id].last(3.0), &[ALICE], &[SDK]);
-    let heard = alice.hear(3_500);
-    assert_hears("Alice", &heard[&sdk_id].last(3.0), &[SDK], &[ALICE]);
+    assert_hears("the SDK", &[ALICE], &[SDK], || {
+        from(sdk.hear(3_500), &alice_id)
+    });
+    assert_hears("Alice", &[SDK], &[ALICE], || {
+        from(alice.hear(3_500), &sdk_id)
+    });
 }
 
 #[test]
@@ -441,13 +455,10 @@ fn what_a_first_start_prints_works_as_it_stands() {
     let phone_id = phone_identity(&mut alice);
     alice.event("track-subscribed", 30, audio_from(&phone_id));
     phone.hear_line(1_500);
-    let heard = phone.hear_line(3_500).last(3.0);
-    assert_hears("the telephone", &heard, &[ALICE], &[PHONE]);
-    let heard = alice.hear(3_500);
-    assert_hears(
-        "the browser",
-        &heard[&phone_id].last(3.0),
-        &[PHONE],
-        &[ALICE],
-    );
+    assert_hears("the telephone", &[ALICE], &[PHONE], || {
+        phone.hear_line(3_500)
+    });
+    assert_hears("the browser", &[PHONE], &[ALICE], || {
+        from(alice.hear(3_500), &phone_id)
+    });
 }
