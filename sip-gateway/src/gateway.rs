@@ -15,7 +15,7 @@ use palabre_engine::door::Source;
 use crate::call::{self, Call, Treatment};
 use crate::caller::Caller;
 use crate::config::SipConfig;
-use crate::metrics::Metrics;
+use crate::metrics::{Ended, Metrics};
 use crate::prompts::{Language, Prompts};
 use crate::sip::{self, DialogId, Endpoint, Event, Invite, Media, Random};
 
@@ -55,6 +55,25 @@ pub enum Output {
     Close(DialogId),
 }
 
+impl Output {
+    /// The call it is for; none for what goes to the network.
+    #[must_use]
+    pub fn call(&self) -> Option<DialogId> {
+        match self {
+            Self::Sip(_) => None,
+            Self::Bind(id, _)
+            | Self::OpenLine(id, _)
+            | Self::UpdateLine(id, _)
+            | Self::LookUp(id, ..)
+            | Self::Join(id, _)
+            | Self::Play(id, _)
+            | Self::Hush(id)
+            | Self::SetMuted(id, _)
+            | Self::Close(id) => Some(*id),
+        }
+    }
+}
+
 /// Every call of one SIP address.
 #[derive(Debug)]
 pub struct Gateway {
@@ -69,6 +88,8 @@ pub struct Gateway {
     metrics: Metrics,
     in_rooms: usize,
     stopping: bool,
+    /// The call that the input in hand is about, for [`Gateway::recover`].
+    at: Option<DialogId>,
 }
 
 #[derive(Debug)]
@@ -104,11 +125,13 @@ impl Gateway {
             metrics,
             in_rooms: 0,
             stopping: false,
+            at: None,
         }
     }
 
     /// Takes one input; drain [`poll`](Self::poll) afterwards, then wait for input or [`deadline`](Self::deadline).
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        self.at = None;
         match input {
             Input::Sip(input) => self.endpoint.handle(now, input),
             Input::Call(id, input) => {
@@ -135,6 +158,10 @@ impl Gateway {
             }
         }
         self.drain_endpoint(now);
+        self.count();
+    }
+
+    fn count(&self) {
         self.metrics.tables(
             self.calls.len(),
             self.in_rooms,
@@ -142,6 +169,28 @@ impl Gateway {
             self.endpoint.transactions(),
         );
         self.metrics.core(&self.endpoint.counters());
+    }
+
+    /// After a panic in [`handle`](Self::handle): ends the call the input was about, if it had reached one.
+    pub fn recover(&mut self, now: Instant) {
+        if let Some(id) = self.at.take() {
+            self.abandon(now, id);
+        }
+    }
+
+    /// Ends a call that a bug has left in no state to go on: nothing more is said to the caller than BYE, or 480.
+    pub fn abandon(&mut self, now: Instant, id: DialogId) {
+        // First, so that its end below finds nobody to tell.
+        if let Some(active) = self.calls.remove(&id) {
+            self.forget_deadline(id, active.deadline);
+            self.in_rooms -= usize::from(active.in_room);
+            self.metrics.ended(Ended::Failed);
+        }
+        self.outputs.push_back(Output::Close(id));
+        // The bug may have cost the dialog too.
+        let _ = self.endpoint.hang_up(now, id);
+        self.drain_endpoint(now);
+        self.count();
     }
 
     /// The next thing to do, in order, or `None`.
@@ -227,6 +276,7 @@ impl Gateway {
             in_room: false,
         };
         self.calls.insert(id, active);
+        self.at = Some(id);
         self.run(now, id);
     }
 
@@ -239,6 +289,7 @@ impl Gateway {
 
     fn give(&mut self, now: Instant, id: DialogId, input: call::Input) {
         if let Some(active) = self.calls.get_mut(&id) {
+            self.at = Some(id);
             active.call.handle(now, input);
             self.run(now, id);
         }

@@ -61,6 +61,8 @@ labels! {
         NoPort = "no_port",
         /// Something behind us did not answer.
         Unavailable = "unavailable",
+        /// A bug of ours, contained: it cost this call and no other.
+        Failed = "failed",
     }
 }
 
@@ -115,6 +117,7 @@ struct Counts {
     menus: [AtomicU64; Outcome::ALL.len()],
     dropped: [AtomicU64; Dropped::ALL.len()],
     refused: [AtomicU64; REFUSED.len()],
+    panics: AtomicU64,
     invites: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
@@ -141,6 +144,10 @@ pub struct Sample {
 impl Metrics {
     pub(crate) fn invite(&self) {
         self.0.invites.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn panicked(&self) {
+        self.0.panics.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn ended(&self, ended: Ended) {
@@ -192,6 +199,12 @@ impl Metrics {
         self.0.calls[ended as usize].load(Relaxed)
     }
 
+    /// Bugs that were contained: each cost one call or one message.
+    #[must_use]
+    pub fn panics(&self) -> u64 {
+        self.0.panics.load(Relaxed)
+    }
+
     /// Calls now, in the menu or in a room.
     #[must_use]
     pub fn calls_now(&self) -> u64 {
@@ -229,6 +242,11 @@ impl Metrics {
                 "palabre_sip_messages_sent_total",
                 "SIP messages sent.",
                 &counts.sent,
+            ),
+            one(
+                "palabre_sip_panics_total",
+                "Bugs that were contained; each cost one call or one message.",
+                &counts.panics,
             ),
             one("palabre_sip_calls", "Calls now.", &counts.calls_now),
             one(

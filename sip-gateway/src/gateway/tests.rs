@@ -481,6 +481,35 @@ fn removal_and_lost_media_end_in_a_bye() {
 }
 
 #[test]
+fn a_call_given_up_for_a_bug_says_goodbye_and_leaves_nothing() {
+    let mut world = World::new(SipConfig::default());
+    let joined = world.dials("123456789");
+    let other = world.dials("123456789");
+    assert_eq!(world.gateway.metrics.in_rooms_now(), 2);
+    world.statuses();
+    // A bug met while its line's event was handled: `at` says whose.
+    world.line(&joined, LegEvent::Digit('5'));
+    world.gateway.recover(world.now);
+    world.serve();
+    let statuses = world.statuses();
+    assert!(statuses[0].starts_with("BYE sip:phone@"), "{statuses:?}");
+    let id = joined.id.unwrap();
+    let closed = |output: &Output| matches!(output, Output::Close(call) if *call == id);
+    assert!(world.asked.iter().any(closed));
+    assert_eq!(world.gateway.metrics.in_rooms_now(), 1, "the other stays");
+    assert_eq!(world.gateway.metrics.calls_now(), 1);
+    assert_eq!(world.ended(Ended::Failed), 1);
+
+    // What comes late for it finds nobody, and a second recovery has nothing to end.
+    world.line(&joined, LegEvent::MediaTimeout);
+    world.gateway.recover(world.now);
+    world.gateway.abandon(world.now, id);
+    assert_eq!(world.ended(Ended::Failed), 1);
+    world.line(&other, LegEvent::MediaTimeout);
+    assert_eq!(world.ended(Ended::MediaTimeout), 1);
+}
+
+#[test]
 fn a_stopping_box_says_goodbye_to_all_and_takes_nobody() {
     let mut world = World::new(SipConfig::default());
     for user in ["reunion", "123456789", "reunion"] {

@@ -9,12 +9,13 @@ mod stream;
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 use thiserror::Error;
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::SipConfig;
@@ -22,7 +23,7 @@ use crate::gateway::{Gateway, Input, Output};
 use crate::metrics::{Dropped, Metrics};
 use crate::prompts::{PromptError, Prompts};
 use crate::rooms::Rooms;
-use crate::sip;
+use crate::sip::{self, DialogId};
 
 use lines::Lines;
 use route::{Routes, canonical, dressed};
@@ -42,6 +43,10 @@ const BURST: usize = 4 << 20;
 
 /// Longest wait for the answers to our BYEs when the program stops: T1 x 4, two retransmissions.
 const LAST_BYES: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Bugs in a row, each met while only time passed, after which the task gives up: a timer that can never run would be met
+/// again at once, for ever. More hopes longer, fewer restarts sooner.
+const STUCK: u32 = 16;
 
 /// The SIP side did not start.
 #[derive(Debug, Error)]
@@ -83,6 +88,8 @@ pub struct Sip {
     metrics: Metrics,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
+    /// Closed when the task has ended, by whatever cause.
+    running: watch::Receiver<()>,
 }
 
 impl Sip {
@@ -111,13 +118,19 @@ impl Sip {
             lines: Lines::new(config.rtp_ports, Arc::new(rooms), events),
             inbox,
             metrics: metrics.clone(),
+            stuck: 0,
         };
-        let task = tokio::spawn(shell.run(tcp, stopped));
+        let (alive, running) = watch::channel(());
+        let task = tokio::spawn(async move {
+            let _alive = alive;
+            shell.run(tcp, stopped).await;
+        });
         Ok(Self {
             address,
             metrics,
             stop: Some(stop),
             task,
+            running,
         })
     }
 
@@ -131,6 +144,19 @@ impl Sip {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Completes when no more calls are taken: after [`shut_down`](Self::shut_down), or by a bug that could not be contained.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut running = self.running.clone();
+        // Nothing is ever sent: the only change is the end.
+        async move { while running.changed().await.is_ok() {} }
+    }
+
+    /// Says at any time whether calls are taken.
+    pub fn is_running(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let running = self.running.clone();
+        move || running.has_changed().is_ok()
     }
 
     /// Says BYE to every caller, waits a little for the answers, and closes the ports.
@@ -199,6 +225,20 @@ struct Shell<R: Rooms> {
     lines: Lines<R>,
     inbox: mpsc::Receiver<FromOutside<R::Line>>,
     metrics: Metrics,
+    /// Bugs met in a row while time passed.
+    stuck: u32,
+}
+
+/// Gives an input to the gateway. A bug there costs the call that the input was about, or the message: never the telephony.
+fn give(gateway: &mut Gateway, metrics: &Metrics, now: Instant, input: Input<'_>) -> bool {
+    let whole = catch_unwind(AssertUnwindSafe(|| gateway.handle(now, input))).is_ok();
+    if !whole {
+        metrics.panicked();
+        if catch_unwind(AssertUnwindSafe(|| gateway.recover(now))).is_err() {
+            metrics.panicked();
+        }
+    }
+    whole
 }
 
 impl<R: Rooms> Shell<R> {
@@ -223,20 +263,29 @@ impl<R: Rooms> Shell<R> {
                         self.datagrams(&udp, &mut datagram);
                     }
                 }
-                Some(event) = self.inbox.recv() => self.outside(event),
+                Some(event) = self.inbox.recv() => {
+                    // What a line does with a report is the engine's code, and may have its own bugs.
+                    let outside = AssertUnwindSafe(|| self.outside(event));
+                    if catch_unwind(outside).is_err() {
+                        self.metrics.panicked();
+                    }
+                }
                 accepted = tcp.accept(), if ending.is_none() => match accepted {
                     Ok((stream, _)) => {
                         if let Some(input) = self.streams.accepted(stream) {
-                            self.gateway.handle(Instant::now(), Input::Sip(input));
+                            give(&mut self.gateway, &self.metrics, Instant::now(), Input::Sip(input));
                         }
                     }
                     // Out of file descriptors: leave some time to the connections that will close.
                     Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
                 },
-                () = wait => self.gateway.handle(Instant::now(), Input::Timeout),
+                () = wait => self.timeout(),
                 _ = &mut stopped, if ending.is_none() => {
                     let now = Instant::now();
-                    self.gateway.shut_down(now);
+                    let gateway = &mut self.gateway;
+                    if catch_unwind(AssertUnwindSafe(|| gateway.shut_down(now))).is_err() {
+                        self.metrics.panicked();
+                    }
                     ending = Some(now + LAST_BYES);
                 }
             }
@@ -264,9 +313,22 @@ impl<R: Rooms> Shell<R> {
             self.metrics.received();
             let bytes = &buffer[..length];
             let input = sip::Input::Datagram { from, to, bytes };
-            self.gateway.handle(now, Input::Sip(input));
+            give(&mut self.gateway, &self.metrics, now, Input::Sip(input));
             self.drain();
         }
+    }
+
+    /// # Panics
+    /// When bugs follow each other and nothing else: then the task ends, and whoever watches [`Sip::ended`] knows.
+    fn timeout(&mut self) {
+        let whole = give(
+            &mut self.gateway,
+            &self.metrics,
+            Instant::now(),
+            Input::Timeout,
+        );
+        self.stuck = if whole { 0 } else { self.stuck + 1 };
+        assert!(self.stuck < STUCK, "the SIP timers cannot run any more");
     }
 
     fn outside(&mut self, event: FromOutside<R::Line>) {
@@ -281,38 +343,65 @@ impl<R: Rooms> Shell<R> {
                 } = self;
                 streams.moved(event, |input| {
                     metrics.received();
-                    gateway.handle(now, Input::Sip(input));
+                    give(gateway, metrics, now, Input::Sip(input));
                 });
             }
             FromOutside::Line(event) => {
                 if let Some((call, input)) = self.lines.moved(event) {
-                    self.gateway.handle(now, Input::Call(call, input));
+                    give(
+                        &mut self.gateway,
+                        &self.metrics,
+                        now,
+                        Input::Call(call, input),
+                    );
                 }
             }
         }
     }
 
-    /// Does what the gateway asks.
+    /// Does what the gateway asks. A bug behind it costs the call it was asked for.
     fn drain(&mut self) {
         while let Some(output) = self.gateway.poll() {
-            match output {
-                Output::Sip(output) => self.sip(output),
-                Output::Bind(call, address) => {
-                    let input = self.lines.bind(call, address);
-                    self.gateway
-                        .handle(Instant::now(), Input::Call(call, input));
-                }
-                Output::OpenLine(call, media) => self.lines.open(call, media),
-                Output::UpdateLine(call, media) => self.lines.update(call, media),
-                Output::LookUp(call, source, code) => self.lines.look_up(call, source, code),
-                Output::Join(call, join) => self.lines.join(call, *join),
-                Output::Play(call, sound) => self.lines.play(call, sound),
-                Output::Hush(call) => self.lines.hush(call),
-                Output::SetMuted(call, muted) => self.lines.set_muted(call, muted),
-                Output::Close(call) => self.lines.close(call),
+            // Of a call that could not even be closed, nothing is left to end.
+            let call = match output {
+                Output::Close(_) => None,
+                _ => output.call(),
+            };
+            if catch_unwind(AssertUnwindSafe(|| self.carry_out(output))).is_ok() {
+                continue;
+            }
+            self.metrics.panicked();
+            if let Some(call) = call {
+                self.abandon(call);
             }
         }
         self.metrics.connections(self.streams.count());
+    }
+
+    fn abandon(&mut self, call: DialogId) {
+        let gateway = &mut self.gateway;
+        let now = Instant::now();
+        if catch_unwind(AssertUnwindSafe(|| gateway.abandon(now, call))).is_err() {
+            self.metrics.panicked();
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Sip(output) => self.sip(output),
+            Output::Bind(call, address) => {
+                let input = Input::Call(call, self.lines.bind(call, address));
+                give(&mut self.gateway, &self.metrics, Instant::now(), input);
+            }
+            Output::OpenLine(call, media) => self.lines.open(call, media),
+            Output::UpdateLine(call, media) => self.lines.update(call, media),
+            Output::LookUp(call, source, code) => self.lines.look_up(call, source, code),
+            Output::Join(call, join) => self.lines.join(call, *join),
+            Output::Play(call, sound) => self.lines.play(call, sound),
+            Output::Hush(call) => self.lines.hush(call),
+            Output::SetMuted(call, muted) => self.lines.set_muted(call, muted),
+            Output::Close(call) => self.lines.close(call),
+        }
     }
 
     fn sip(&mut self, output: sip::Output) {

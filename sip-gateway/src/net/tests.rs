@@ -4,6 +4,7 @@ use palabre_engine::{JoinError, LegError, LegIdentity, LegParameters, LegUpdate,
 
 use super::*;
 use crate::call::Found;
+use crate::metrics::Ended;
 use crate::rooms::{Line, Opened};
 
 struct NoRooms;
@@ -63,8 +64,88 @@ async fn a_taken_port_is_named_with_the_key_to_change() {
 
     let tcp = std::net::TcpListener::bind(anywhere()).unwrap();
     let taken = tcp.local_addr().unwrap();
-    let error = Sip::start(config(taken), NoRooms).await.expect_err("taken");
-    assert!(error.to_string().contains("TCP"), "{error}");
+    let error = Sip::start(config(taken), NoRooms)
+        .await
+        .expect_err("taken")
+        .to_string();
+    let port = taken.port().to_string();
+    for part in [port.as_str(), "sip.bind", "TCP", "another program"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+/// Rooms with a bug that the first caller meets.
+#[derive(Default)]
+struct Buggy(std::sync::atomic::AtomicBool);
+
+impl Rooms for Buggy {
+    type Line = NoLine;
+
+    fn look_up(&self, _: Source, _: String) -> BoxFuture<'static, Result<Found, Refusal>> {
+        let met = self.0.swap(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(met, "the bug of this test");
+        Box::pin(async { Err(Refusal::Malformed) })
+    }
+
+    fn open_line(&self, _: LegParameters) -> BoxFuture<'static, Opened<NoLine>> {
+        Box::pin(async { Err(LegError::Stopped) })
+    }
+}
+
+/// Dials a code from a socket of its own; the status of the final answer.
+async fn dial(to: SocketAddr, call: &str) -> String {
+    let phone = UdpSocket::bind(anywhere()).await.unwrap();
+    let contact = phone.local_addr().unwrap();
+    let invite = format!(
+        "INVITE sip:123456789@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {contact};branch=z9hG4bK{call}\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:a@{contact}>;tag=1\r\nTo: <sip:123456789@{to}>\r\n\
+         Call-ID: {call}\r\nCSeq: 1 INVITE\r\nContact: <sip:a@{contact}>\r\nContent-Length: 0\r\n\r\n"
+    );
+    phone.send_to(invite.as_bytes(), to).await.unwrap();
+    let mut answer = [0; 2_048];
+    loop {
+        let received = phone.recv(&mut answer);
+        let length = tokio::time::timeout(std::time::Duration::from_secs(10), received)
+            .await
+            .expect("an answer")
+            .unwrap();
+        let status = String::from_utf8_lossy(&answer[..length])[8..11].to_owned();
+        if !status.starts_with('1') {
+            return status;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bug_costs_one_call_and_not_the_telephony() {
+    let sip = Sip::start(config(anywhere()), Buggy::default())
+        .await
+        .expect("a free port");
+    let is_running = sip.is_running();
+    assert_eq!(dial(sip.address(), "one").await, "480");
+    assert_eq!(sip.metrics().panics(), 1);
+    assert_eq!(sip.metrics().calls(Ended::Failed), 1);
+    assert_eq!(sip.metrics().calls_now(), 0);
+    assert_eq!(dial(sip.address(), "two").await, "404");
+    assert_eq!(sip.metrics().panics(), 1);
+    assert!(is_running());
+    sip.shut_down().await;
+    assert!(!is_running());
+}
+
+#[tokio::test]
+async fn whoever_watches_learns_that_the_task_has_ended() {
+    let sip = Sip::start(config(anywhere()), NoRooms)
+        .await
+        .expect("a free port");
+    let is_running = sip.is_running();
+    let ended = sip.ended();
+    assert!(is_running());
+    sip.task.abort();
+    tokio::time::timeout(std::time::Duration::from_secs(10), ended)
+        .await
+        .expect("the end is told");
+    assert!(!is_running());
 }
 
 #[tokio::test]
