@@ -7,6 +7,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use palabre_media::ids::LegId;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -68,6 +69,9 @@ pub struct JoinRequest {
     pub reconnect: Option<String>,
     /// Why, as told.
     pub reconnect_reason: i32,
+    /// How long the tokens minted for [`SignalOutput::RefreshToken`] live: a fresh one is asked
+    /// for before half of it is over. `None` for ten minutes or more.
+    pub token_lifetime: Option<Duration>,
 }
 
 /// One open signal connection.

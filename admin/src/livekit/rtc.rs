@@ -161,6 +161,7 @@ async fn request(
         attributes,
         reconnect: is_true("reconnect").then(|| text("sid").to_owned()),
         reconnect_reason: number("reconnect_reason"),
+        token_lifetime: Some(app.config.join_token_lifetime.duration()),
         grants,
     };
     Ok((request, key))

@@ -262,6 +262,11 @@ async fn the_query_reaches_the_engine() {
         (request.reconnect.as_deref(), request.reconnect_reason),
         (Some("PA_x"), 2)
     );
+    assert_eq!(
+        request.token_lifetime,
+        Some(Duration::from_secs(600)),
+        "what the tokens for reconnecting live by default"
+    );
     let _socket = joined(&server).await;
     assert!(server.script.last_joined().request.auto_subscribe);
 }

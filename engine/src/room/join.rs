@@ -24,8 +24,14 @@ use crate::shard::ConnectionId;
 pub(super) const PING_INTERVAL: i32 = 5;
 pub(super) const PING_TIMEOUT: i32 = 15;
 
-/// How often a client gets a fresh token for reconnecting. Tokens live twice as long.
-pub(super) const TOKEN_REFRESH: Duration = Duration::from_secs(300);
+/// How often a client gets a fresh token for reconnecting, at least.
+const TOKEN_REFRESH: Duration = Duration::from_secs(300);
+
+/// How often a client whose tokens live this long gets a fresh one: what it holds is always good
+/// for half its life, so that one that loses its connection can come back.
+pub(super) fn token_refresh(lifetime: Option<Duration>) -> Duration {
+    lifetime.map_or(TOKEN_REFRESH, |lifetime| TOKEN_REFRESH.min(lifetime / 2))
+}
 
 /// LiveKit server whose behaviour we follow; SDKs compare it before using features.
 const COMPATIBLE_VERSION: &str = "1.11.0";
@@ -150,7 +156,8 @@ impl Room {
                 heard: cx.now,
                 signal_lost: None,
                 media_lost: None,
-                refresh_at: cx.now + TOKEN_REFRESH,
+                refresh_at: cx.now + token_refresh(request.token_lifetime),
+                refresh: token_refresh(request.token_lifetime),
                 auto_subscribe: request.auto_subscribe,
                 choices: HashMap::new(),
                 denied: HashSet::new(),
@@ -243,7 +250,7 @@ impl Room {
             if let Some(client) = participant.client_mut()
                 && client.refresh_at <= cx.now
             {
-                client.refresh_at = cx.now + TOKEN_REFRESH;
+                client.refresh_at = cx.now + client.refresh;
                 if let Some(connection) = client.connection {
                     cx.out
                         .push((connection, SignalOutput::RefreshToken(grants)));

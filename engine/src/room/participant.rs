@@ -3,7 +3,7 @@
 //! Holds state and answers questions about it; what happens is decided in the room.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use palabre_media::ids::{LegId, MediaKind, SessionId, SubscriptionId, TrackId};
 use palabre_media::jsep::{Answerer, Offerer};
@@ -56,6 +56,8 @@ pub(crate) struct Client {
     pub(crate) media_lost: Option<Instant>,
     /// When the next token is due.
     pub(crate) refresh_at: Instant,
+    /// How long after that the next one.
+    pub(crate) refresh: Duration,
     pub(crate) auto_subscribe: bool,
     /// Tracks it asked to have or not to have, by sid.
     pub(crate) choices: HashMap<String, bool>,

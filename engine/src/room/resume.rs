@@ -1,11 +1,13 @@
 //! A client that lost its signal connection takes up its seat again (`reconnect=1`).
 
+use std::time::Duration;
+
 use palabre_media::ids::TrackId;
 use palabre_media::sfu::Command;
 
 use super::Room;
 use super::context::{Cx, ParticipantKey, Seat};
-use super::join::{TOKEN_REFRESH, credentials, server_info};
+use super::join::{credentials, server_info, token_refresh};
 use super::participant::{Participant, Setting};
 use super::signal::Refused;
 use crate::error::JoinError;
@@ -33,7 +35,7 @@ impl Room {
             })
         });
         let key = resumable.ok_or(JoinError::NothingToResume)?;
-        self.seat_again(key, connection, cx);
+        self.seat_again(key, connection, token_refresh(request.token_lifetime), cx);
         cx.counts.resumes_total.add(1);
         let (last_sequence, cut) = match self.client_mut(key) {
             Some(client) => (
@@ -78,7 +80,13 @@ impl Room {
         Ok(())
     }
 
-    fn seat_again(&mut self, key: ParticipantKey, connection: ConnectionId, cx: &mut Cx<'_>) {
+    fn seat_again(
+        &mut self,
+        key: ParticipantKey,
+        connection: ConnectionId,
+        refresh: Duration,
+        cx: &mut Cx<'_>,
+    ) {
         let seat = Seat {
             room: self.number,
             participant: key,
@@ -92,7 +100,8 @@ impl Room {
         }
         client.signal_lost = None;
         client.heard = cx.now;
-        client.refresh_at = cx.now + TOKEN_REFRESH;
+        client.refresh = refresh;
+        client.refresh_at = cx.now + client.refresh;
         cx.routes.connections.insert(connection, seat);
     }
 

@@ -270,6 +270,33 @@ fn a_token_comes_again_every_five_minutes() {
 }
 
 #[test]
+fn tokens_of_short_life_come_before_half_of_it_is_over() {
+    let mut world = World::new();
+    let mut alice = world.seated_with(JoinRequest {
+        token_lifetime: Some(Duration::from_secs(60)),
+        ..request(grants("alice"))
+    });
+    alice.outputs();
+    let mut since_last = 0;
+    let mut tokens = 0;
+    for _ in 0..300 {
+        world.pass(Duration::from_secs(1));
+        world.say(&alice, Asked::Ping(0));
+        since_last += 1;
+        let outputs = alice.outputs();
+        if outputs
+            .iter()
+            .any(|output| matches!(output, SignalOutput::RefreshToken(_)))
+        {
+            tokens += 1;
+            since_last = 0;
+        }
+        assert!(since_last <= 31, "none for {since_last} s");
+    }
+    assert!((9..=10).contains(&tokens), "{tokens} tokens");
+}
+
+#[test]
 fn silence_is_told_as_an_inactive_speaker() {
     let mut world = World::new();
     let mut alice = world.seated("alice");
