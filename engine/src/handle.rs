@@ -5,9 +5,9 @@
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use palabre_media::ids::LegId;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -30,6 +30,13 @@ const RESPONSE_QUEUE: usize = 1024;
 
 /// Requests of one client waiting for the shard; beyond it the socket is not read.
 const REQUEST_QUEUE: usize = 64;
+
+/// How often one client may ask something, in the long run (50 a second), and how many requests
+/// it may make at once. A client that wants more is read more slowly. Higher lets one client
+/// take more of the shard's thread from the others; a client in a room of 500 makes a few
+/// hundred when it comes in, then a few a second.
+const REQUEST_EVERY: Duration = Duration::from_millis(20);
+const REQUEST_BURST: u32 = 200;
 
 /// A cheap handle on the running engine.
 #[derive(Clone)]
@@ -101,6 +108,7 @@ pub struct SignalSender {
     connection: ConnectionId,
     shard: std::sync::mpsc::Sender<Input>,
     permits: Arc<Semaphore>,
+    pace: Mutex<Pace>,
 }
 
 /// The engine has closed this connection.
@@ -108,12 +116,42 @@ pub struct SignalSender {
 #[error("the signal connection is closed")]
 pub struct SignalClosed;
 
+/// A bucket of [`REQUEST_BURST`] tokens, one added each [`REQUEST_EVERY`] (the generic cell rate
+/// algorithm, ITU-T I.371).
+#[derive(Debug)]
+struct Pace {
+    /// When the bucket will be full again.
+    full_at: Instant,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { full_at: now }
+    }
+
+    /// Takes a token; says how long its owner must wait for it.
+    fn next(&mut self, now: Instant) -> Duration {
+        self.full_at = self.full_at.max(now) + REQUEST_EVERY;
+        let borrowed = self.full_at.saturating_duration_since(now);
+        borrowed.saturating_sub(REQUEST_EVERY * REQUEST_BURST)
+    }
+}
+
 impl SignalSender {
-    /// Hands one request over; waits while 64 are unprocessed.
+    /// Hands one request over; waits while 64 are unprocessed, and after 200 at once until the
+    /// client is down to 50 a second.
     ///
     /// # Errors
     /// [`SignalClosed`] once the engine has stopped.
     pub async fn send(&self, request: proto::SignalRequest) -> Result<(), SignalClosed> {
+        let delay = self
+            .pace
+            .lock()
+            .expect("a pace is only counted with")
+            .next(Instant::now());
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         let permit = Arc::clone(&self.permits)
             .acquire_owned()
             .await
@@ -173,6 +211,7 @@ impl Engine {
             connection,
             shard: shard.clone(),
             permits: Arc::new(Semaphore::new(REQUEST_QUEUE)),
+            pace: Mutex::new(Pace::new(Instant::now())),
         };
         shard
             .send(Input::Join {
@@ -431,5 +470,58 @@ impl Engine {
         room.hash(&mut hasher);
         let index = hasher.finish() % self.inner.runtime.shards.len() as u64;
         &self.inner.runtime.shards[index as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_free_and_the_rest_comes_at_fifty_a_second() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        for _ in 0..REQUEST_BURST {
+            assert_eq!(pace.next(now), Duration::ZERO);
+        }
+        assert_eq!(pace.next(now), REQUEST_EVERY);
+        assert_eq!(pace.next(now), REQUEST_EVERY * 2);
+        let later = now + Duration::from_secs(1);
+        let free = (0..100).take_while(|_| pace.next(later).is_zero()).count();
+        assert_eq!(free, 48, "fifty came back, of which two were owed");
+        let rested = later + Duration::from_secs(60);
+        let free = (0..1_000)
+            .take_while(|_| pace.next(rested).is_zero())
+            .count();
+        assert_eq!(
+            free, REQUEST_BURST as usize,
+            "rest saves no more than a burst"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_client_that_asks_too_much_is_slowed_and_nothing_is_lost() {
+        let (shard, inputs) = std::sync::mpsc::channel();
+        let begun = Instant::now();
+        let sender = SignalSender {
+            connection: ConnectionId(1),
+            shard,
+            permits: Arc::new(Semaphore::new(REQUEST_QUEUE)),
+            pace: Mutex::new(Pace::new(begun)),
+        };
+        let requests = REQUEST_BURST + 10;
+        let taken = std::thread::spawn(move || {
+            inputs
+                .iter()
+                .take_while(|input| !matches!(input, Input::SignalClosed(_)))
+                .count()
+        });
+        for _ in 0..requests {
+            let request = proto::SignalRequest::default();
+            sender.send(request).await.unwrap();
+        }
+        assert!(begun.elapsed() >= REQUEST_EVERY * 10);
+        drop(sender);
+        assert_eq!(taken.join().unwrap(), requests as usize);
     }
 }
