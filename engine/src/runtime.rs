@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
+use palabre_media::codec::opus::Quality;
 use palabre_media::ids::SessionId;
 use palabre_media::jsep::{Candidate, CandidateProtocol};
 use palabre_media::sfu::{Command, Event, SessionConfig};
@@ -84,6 +85,15 @@ impl MediaPlane for Plane {
     }
 }
 
+/// How the mixer speaks Opus.
+fn quality(config: &EngineConfig) -> Quality {
+    Quality {
+        // Its bounds are far below 2^32.
+        bitrate: config.mixer.bitrate.bps() as u32,
+        ..Quality::default()
+    }
+}
+
 fn clock() -> Clock {
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     Clock {
@@ -127,7 +137,10 @@ impl Runtime {
         let events = shard.clone();
         threads.push(
             legs::start(
-                MixerConfig::default(),
+                MixerConfig {
+                    quality: quality(config),
+                    ..MixerConfig::default()
+                },
                 &mixers,
                 commands,
                 mesh,
@@ -261,4 +274,18 @@ fn own_addresses(local: SocketAddr) -> Vec<SocketAddr> {
     // Clients on this machine, and machines without a route.
     addresses.push(SocketAddr::from((Ipv4Addr::LOCALHOST, local.port())));
     addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Bitrate;
+
+    #[test]
+    fn the_mixer_speaks_at_the_rate_of_its_key() {
+        let mut config = EngineConfig::default();
+        assert_eq!(quality(&config), Quality::default());
+        config.mixer.bitrate = Bitrate::from_bps(64_000);
+        assert_eq!(quality(&config).bitrate, 64_000);
+    }
 }

@@ -17,7 +17,8 @@ const MAX_PACKET_BYTES: usize = 1275;
 /// How speech is encoded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quality {
-    /// Bit rate in bit/s, 6,000 to 128,000. Below 16,000 the sound is telephone-like; above 40,000 speech gains little.
+    /// Bit rate in bit/s, 6,000 to 128,000. Below 16,000 the sound is telephone-like; above 40,000 speech gains
+    /// little. Two tones at once make others 35 dB below them at 24,000, 48 dB at 40,000.
     pub bitrate: u32,
     /// 0 to 10. 5 costs about 160 us a frame, 9 about 210 (x86, 2.4 GHz), for a little more clarity.
     pub complexity: u8,
@@ -28,7 +29,7 @@ pub struct Quality {
 impl Default for Quality {
     fn default() -> Self {
         Self {
-            bitrate: 24_000,
+            bitrate: 40_000,
             complexity: 5,
             expected_loss: 10,
         }
