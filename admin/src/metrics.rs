@@ -174,7 +174,8 @@ engine_lines! {
     counter signal_responses_total "signal_responses_total" "Signal messages sent.",
     counter signal_slow_consumers_total "signal_slow_consumers_total" "Signal connections closed because the client did not read.",
     counter data_packets_total "data_packets_total" "Data packets received from participants.",
-    counter data_packets_dropped_total "data_packets_dropped_total" "Data packets dropped: malformed, too long or not allowed.",
+    counter data_packets_dropped_total "data_packets_dropped_total" "Data packets dropped: malformed, too long, not allowed, or lossy and too many waited.",
+    counter data_reliable_refused_total "data_reliable_refused_total" "Reliable data packets lost because too many waited.",
     counter room_panics_total "room_panics_total" "Rooms dropped because of a bug of ours.",
 }
 

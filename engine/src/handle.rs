@@ -386,7 +386,13 @@ impl Engine {
     /// Counters and gauges now.
     #[must_use]
     pub fn metrics(&self) -> MetricsSnapshot {
-        self.inner.counts.read()
+        let mut snapshot = self.inner.counts.read();
+        let workers = self.worker_stats();
+        snapshot.data_reliable_refused_total += workers
+            .iter()
+            .map(|worker| worker.reliable_refused)
+            .sum::<u64>();
+        snapshot
     }
 
     /// A reading of every media worker's counters, at most half a second old.

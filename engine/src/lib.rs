@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod net;
 pub mod settings;
 
+mod backlog;
 mod room;
 mod runtime;
 mod shard;

@@ -85,8 +85,10 @@ counts! {
     signal_slow_consumers_total: Counter,
     /// Counter: data packets received from participants.
     data_packets_total: Counter,
-    /// Counter: data packets dropped (malformed, too long, not allowed).
+    /// Counter: data packets dropped (malformed, too long, not allowed, or lossy and too many waited).
     data_packets_dropped_total: Counter,
+    /// Counter: reliable data packets lost because too many waited, on their way in or out.
+    data_reliable_refused_total: Counter,
     /// Counter: commands that the media workers did not take, being overloaded.
     media_commands_refused_total: Counter,
     /// Counter: rooms dropped because of a bug in our code.

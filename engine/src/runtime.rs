@@ -4,7 +4,6 @@
 //! The only file of the signalling side that starts threads and reads the clock.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -14,8 +13,9 @@ use palabre_media::codec::opus::Quality;
 use palabre_media::ids::SessionId;
 use palabre_media::jsep::{Candidate, CandidateProtocol};
 use palabre_media::sfu::{Command, Event, SessionConfig};
-use palabre_media::transport::Certificate;
+use palabre_media::transport::{Certificate, DataChannel};
 
+use crate::backlog::Backlog;
 use crate::config::EngineConfig;
 use crate::error::StartError;
 use crate::legs::{self, MixerConfig, Mixers};
@@ -23,10 +23,6 @@ use crate::metrics::Counts;
 use crate::net::{EventSink, StartWorkersError, Workers, WorkersConfig, WorkersError};
 use crate::room::{Host, LegPlane, MediaPlane, Random};
 use crate::shard::{Clock, Input, Planes, Shard};
-
-/// Data packets that may wait for the shard. Beyond it they are dropped: a flood of data must
-/// not delay mutes and joins, nor fill memory (64 KiB each at worst).
-const MAX_WAITING_DATA: usize = 4_096;
 
 /// What runs beside the handles.
 pub(crate) struct Runtime {
@@ -77,7 +73,18 @@ impl MediaPlane for Plane {
     }
 
     fn command(&mut self, session: SessionId, command: Command) {
-        self.note(self.workers.command(session, command));
+        let is_reliable = matches!(
+            command,
+            Command::SendData {
+                channel: DataChannel::Reliable,
+                ..
+            }
+        );
+        let outcome = self.workers.command(session, command);
+        if is_reliable && outcome == Err(WorkersError::Overloaded) {
+            self.counts.data_reliable_refused_total.add(1);
+        }
+        self.note(outcome);
     }
 
     fn close(&mut self, session: SessionId) {
@@ -109,7 +116,7 @@ impl Runtime {
         let certificate =
             Certificate::generate().map_err(|error| StartError::Certificate(error.to_string()))?;
         let (shard, inputs) = std::sync::mpsc::channel();
-        let waiting_data = Arc::new(AtomicUsize::new(0));
+        let waiting_data = Arc::new(Backlog::default());
         let workers = Workers::start(WorkersConfig {
             media: config.media.bind,
             workers: config.media.workers,
@@ -192,13 +199,17 @@ impl Runtime {
 }
 
 /// Hands what workers report to the shard, with a bound on what clients can make of it.
-fn sink(shard: Sender<Input>, waiting: Arc<AtomicUsize>, counts: Arc<Counts>) -> EventSink {
+fn sink(shard: Sender<Input>, waiting: Arc<Backlog>, counts: Arc<Counts>) -> EventSink {
     Arc::new(move |event: Event| {
-        if matches!(event, Event::Data { .. })
-            && waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING_DATA
+        if let Event::Data {
+            session, channel, ..
+        } = &event
+            && !waiting.admit(*session, *channel)
         {
-            waiting.fetch_sub(1, Ordering::Relaxed);
-            counts.data_packets_dropped_total.add(1);
+            match channel {
+                DataChannel::Reliable => counts.data_reliable_refused_total.add(1),
+                _ => counts.data_packets_dropped_total.add(1),
+            }
             return;
         }
         // The shard ends before the workers do.
@@ -207,13 +218,13 @@ fn sink(shard: Sender<Input>, waiting: Arc<AtomicUsize>, counts: Arc<Counts>) ->
 }
 
 /// One shard's life.
-fn run(mut shard: Shard, inputs: &Receiver<Input>, waiting_data: &AtomicUsize) {
+fn run(mut shard: Shard, inputs: &Receiver<Input>, waiting: &Backlog) {
     while !shard.is_stopped() {
         let patience = shard.deadline().saturating_duration_since(Instant::now());
         match inputs.recv_timeout(patience) {
             Ok(input) => {
-                if matches!(input, Input::Media(Event::Data { .. })) {
-                    waiting_data.fetch_sub(1, Ordering::Relaxed);
+                if let Input::Media(Event::Data { session, .. }) = &input {
+                    waiting.took(*session);
                 }
                 shard.handle(clock(), input);
             }

@@ -65,6 +65,8 @@ counts! {
     strangers,
     /// Commands that the session refused.
     commands_refused,
+    /// Reliable data packets among them, refused because too many waited for the peer.
+    reliable_refused,
     /// Times the thread woke from sleep.
     wake_ups,
     /// Bugs contained: a panic cost a session or all sessions of the worker.

@@ -15,8 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use palabre_media::ids::{SessionId, WorkerIndex};
-use palabre_media::sfu::{Command, Event, MeshMessage, MeshTarget, Router, Train, Verdict};
-use palabre_media::transport::CloseReason;
+use palabre_media::sfu::{
+    Command, CommandError, Event, MeshMessage, MeshTarget, Router, Train, Verdict,
+};
+use palabre_media::transport::{CloseReason, DataChannel, SendDataError};
 
 use super::EventSink;
 use super::mesh::{Member, Order};
@@ -159,9 +161,20 @@ impl Worker {
     }
 
     fn command(&mut self, now: Instant, session: SessionId, command: Command) {
+        let is_reliable = matches!(
+            command,
+            Command::SendData {
+                channel: DataChannel::Reliable,
+                ..
+            }
+        );
         let outcome = self.contain(Suspect::Session(session), |router, _| {
             router.command(now, session, command)
         });
+        let full = CommandError::Data(SendDataError::QueueFull);
+        if is_reliable && outcome.as_ref() == Some(&Err(full)) {
+            self.counts.reliable_refused.add(1);
+        }
         if matches!(outcome, Some(Err(_))) {
             self.counts.commands_refused.add(1);
         }
