@@ -31,7 +31,7 @@ pub(crate) async fn ready(State(app): State<App>) -> Response {
     // Of a room that cannot exist: the answer costs nothing, but each shard must give it.
     let asked = app.live.list_rooms(vec![String::new()]);
     let (database, engine) = tokio::join!(store_answers(&app), timeout(PATIENCE, asked));
-    let engine = matches!(engine, Ok(Ok(_)));
+    let engine = matches!(engine, Ok(Ok(_))) && app.live.is_alive();
     let server = !*app.stop.borrow();
     let word = |is_ok: bool| if is_ok { "ok" } else { "down" };
     let body = Ready {

@@ -43,6 +43,8 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, RoomError>>;
 /// The rooms open now. Each method is the engine's of the same name.
 #[allow(missing_docs)]
 pub trait LiveRooms: Send + Sync {
+    /// Whether all threads behind the rooms run.
+    fn is_alive(&self) -> bool;
     fn join(&self, request: JoinRequest) -> BoxFuture<'_, Result<Line, JoinError>>;
     fn create_room(&self, request: proto::CreateRoomRequest) -> Answer<'_, proto::Room>;
     fn list_rooms(&self, names: Vec<String>) -> Answer<'_, Vec<proto::Room>>;
@@ -63,6 +65,10 @@ pub trait LiveRooms: Send + Sync {
 }
 
 impl LiveRooms for Engine {
+    fn is_alive(&self) -> bool {
+        Engine::is_alive(self)
+    }
+
     fn join(&self, request: JoinRequest) -> BoxFuture<'_, Result<Line, JoinError>> {
         Box::pin(async move { Engine::join(self, request).await.map(Line::from) })
     }

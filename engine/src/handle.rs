@@ -392,7 +392,16 @@ impl Engine {
             .iter()
             .map(|worker| worker.reliable_refused)
             .sum::<u64>();
+        let mixer = self.mixer_stats();
+        snapshot.mixer_panics_total += mixer.failed_legs + mixer.failed_rooms + mixer.panics;
         snapshot
+    }
+
+    /// Whether every thread runs: shards, media workers, and a mixer that keeps its time. False
+    /// after [`Self::shutdown`]. A shard that hangs is found by asking it something.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.inner.runtime.is_alive()
     }
 
     /// A reading of every media worker's counters, at most half a second old.

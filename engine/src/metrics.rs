@@ -93,4 +93,8 @@ counts! {
     media_commands_refused_total: Counter,
     /// Counter: rooms dropped because of a bug in our code.
     room_panics_total: Counter,
+    /// Counter: inputs or ticks of a shard cut short because of a bug in our code.
+    shard_panics_total: Counter,
+    /// Counter: telephone legs, mixes and ticks of the mixer lost because of a bug in our code.
+    mixer_panics_total: Counter,
 }

@@ -4,10 +4,11 @@
 //! The only file of the signalling side that starts threads and reads the clock.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use palabre_media::codec::opus::Quality;
 use palabre_media::ids::SessionId;
@@ -23,6 +24,9 @@ use crate::metrics::Counts;
 use crate::net::{EventSink, StartWorkersError, Workers, WorkersConfig, WorkersError};
 use crate::room::{Host, LegPlane, MediaPlane, Random};
 use crate::shard::{Clock, Input, Planes, Shard};
+
+/// A mixer that finished no tick for this long hangs. Higher forgives a starved machine.
+const MIXER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What runs beside the handles.
 pub(crate) struct Runtime {
@@ -170,9 +174,10 @@ impl Runtime {
             counts: Arc::clone(counts),
         };
         let rooms = Shard::new(0, config.clone(), planes, Instant::now());
+        let shard_counts = Arc::clone(counts);
         let thread = std::thread::Builder::new()
             .name("shard-0".to_owned())
-            .spawn(move || run(rooms, &inputs, &waiting_data))
+            .spawn(move || run(rooms, &inputs, &waiting_data, &shard_counts))
             .map_err(StartError::Thread)?;
         threads.push(thread);
         Ok(Self {
@@ -181,6 +186,14 @@ impl Runtime {
             mixers,
             threads: Mutex::new(threads),
         })
+    }
+
+    /// Whether every thread runs and the mixer keeps its time.
+    pub(crate) fn is_alive(&self) -> bool {
+        let run = self.threads.lock().is_ok_and(|threads| {
+            !threads.is_empty() && !threads.iter().any(JoinHandle::is_finished)
+        });
+        run && self.workers.is_alive() && self.mixers.silence() < MIXER_PATIENCE
     }
 
     /// Ends mixer and workers; the shards have been told before. Blocks for the threads.
@@ -218,7 +231,7 @@ fn sink(shard: Sender<Input>, waiting: Arc<Backlog>, counts: Arc<Counts>) -> Eve
 }
 
 /// One shard's life.
-fn run(mut shard: Shard, inputs: &Receiver<Input>, waiting: &Backlog) {
+fn run(mut shard: Shard, inputs: &Receiver<Input>, waiting: &Backlog, counts: &Counts) {
     while !shard.is_stopped() {
         let patience = shard.deadline().saturating_duration_since(Instant::now());
         match inputs.recv_timeout(patience) {
@@ -226,15 +239,25 @@ fn run(mut shard: Shard, inputs: &Receiver<Input>, waiting: &Backlog) {
                 if let Input::Media(Event::Data { session, .. }) = &input {
                     waiting.took(*session);
                 }
-                shard.handle(clock(), input);
+                contain(counts, || shard.handle(clock(), input));
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
         let clock = clock();
         if shard.deadline() <= clock.now {
-            shard.tick(clock);
+            contain(counts, || shard.tick(clock));
         }
+    }
+}
+
+/// The last net of a shard, under those of its rooms: a bug costs one input, not all meetings.
+fn contain(counts: &Counts, work: impl FnOnce()) {
+    // Unwind safety: rooms have their own net; around them are plain collections whose every
+    // state is valid.
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        tracing::error!("a bug outside of all rooms cost a shard one input");
+        counts.shard_panics_total.add(1);
     }
 }
 
@@ -292,9 +315,36 @@ mod tests {
     use super::*;
     use crate::settings::Bitrate;
 
+    fn config() -> EngineConfig {
+        let mut config = EngineConfig::default();
+        config.media.bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        config.media.workers = Some(1);
+        config
+    }
+
+    #[tokio::test]
+    async fn a_bug_outside_of_all_rooms_costs_one_input() {
+        let counts = Arc::new(Counts::default());
+        let runtime = Runtime::start(&config(), &counts).unwrap();
+        assert!(runtime.is_alive());
+        let shard = &runtime.shards[0];
+        shard.send(Input::Panic).unwrap();
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let ask = crate::shard::Ask::ListRooms(Vec::new(), reply);
+        shard.send(Input::Ask(ask)).unwrap();
+        assert_eq!(answer.await.unwrap(), []);
+        assert_eq!(counts.read().shard_panics_total, 1);
+        assert!(runtime.is_alive());
+        let (done, stopped) = tokio::sync::oneshot::channel();
+        shard.send(Input::Shutdown(done)).unwrap();
+        stopped.await.unwrap();
+        runtime.stop();
+        assert!(!runtime.is_alive());
+    }
+
     #[test]
     fn the_mixer_speaks_at_the_rate_of_its_key() {
-        let mut config = EngineConfig::default();
+        let mut config = config();
         assert_eq!(quality(&config), Quality::default());
         config.mixer.bitrate = Bitrate::from_bps(64_000);
         assert_eq!(quality(&config).bitrate, 64_000);

@@ -84,6 +84,9 @@ pub(crate) enum Input {
     LegClosed(LegId),
     Media(Event),
     Mixer(MixerEvent),
+    /// A bug of ours that is no room's.
+    #[cfg(test)]
+    Panic,
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -245,6 +248,8 @@ impl Shard {
             Input::LegClosed(leg) => self.leg_closed(clock, leg),
             Input::Media(event) => self.media(clock, event),
             Input::Mixer(event) => self.mixer(clock, event),
+            #[cfg(test)]
+            Input::Panic => panic!("a bug, on purpose"),
             Input::Shutdown(done) => {
                 self.shut_down(clock);
                 self.flush(clock);
@@ -597,6 +602,7 @@ impl Shard {
             MixerEvent::RoomFailed(room) => {
                 self.with_room(clock, room, Room::mix_failed);
             }
+            MixerEvent::LegFailed(leg) => self.leg_closed(clock, leg),
         }
     }
 

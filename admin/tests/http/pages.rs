@@ -77,6 +77,14 @@ async fn health_says_what_is_down() {
         (&"down".into(), &"ok".into())
     );
     *server.script.is_stopped.lock().unwrap() = false;
+    *server.script.is_dead.lock().unwrap() = true;
+    let ready = server.get("/readyz", &[]).await;
+    assert_eq!(
+        (ready.status, &ready.json()["engine"]),
+        (503, &"down".into())
+    );
+    *server.script.is_dead.lock().unwrap() = false;
+    assert_eq!(server.get("/readyz", &[]).await.status, 200);
     server.store.close().await;
     let ready = server.get("/readyz", &[]).await;
     assert_eq!(ready.status, 503);

@@ -31,6 +31,8 @@ pub(crate) struct Script {
     pub(crate) joined: Mutex<Vec<Joined>>,
     pub(crate) refuse_join: Mutex<Option<JoinError>>,
     pub(crate) is_stopped: Mutex<bool>,
+    /// A thread of the engine has ended, and those that are asked still answer.
+    pub(crate) is_dead: Mutex<bool>,
 }
 
 struct Sender(mpsc::Sender<proto::SignalRequest>);
@@ -102,6 +104,10 @@ impl Script {
 }
 
 impl LiveRooms for Script {
+    fn is_alive(&self) -> bool {
+        !*self.is_dead.lock().unwrap()
+    }
+
     fn join(&self, request: JoinRequest) -> BoxFuture<'_, Result<Line, JoinError>> {
         if let Some(error) = self.refuse_join.lock().unwrap().clone() {
             return Box::pin(async move { Err(error) });

@@ -78,7 +78,8 @@ pub struct LegUpdate {
     pub direction: Option<Direction>,
 }
 
-/// What the owner of a leg is told.
+/// What the owner of a leg is told. The end of the events before it closed the leg means that the
+/// leg was lost to a bug of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LegEvent {
     /// One key was pressed: `0`-`9`, `*`, `#`, `A`-`D`. Once per press.
@@ -214,6 +215,8 @@ pub enum MixerEvent {
     Levels(Vec<(TrackId, u8)>),
     /// The mix of this room panicked: its legs were put back to prompts. A bug of ours, contained.
     RoomFailed(RoomId),
+    /// The leg is lost to a bug of ours: it hears and says nothing any more, its events have ended.
+    LegFailed(LegId),
 }
 
 /// Why a leg could not be opened.

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use palabre_media::ids::LegId;
 use tokio::sync::mpsc;
@@ -102,6 +103,11 @@ impl Mixers {
     /// What the thread did so far.
     pub fn stats(&self) -> MixerStats {
         self.counters.snapshot()
+    }
+
+    /// How long since the thread finished a tick, of which there are fifty a second.
+    pub fn silence(&self) -> Duration {
+        self.counters.heartbeat.silence()
     }
 
     /// Legs open now.

@@ -1,6 +1,7 @@
 //! Counters of the mixer thread: written by it alone, read by anybody.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -8,6 +9,7 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(super) struct Counters {
             $(pub(super) $name: AtomicU64,)*
+            pub(super) heartbeat: Heartbeat,
         }
 
         /// Counters of the mixer thread at one moment. All but the gauges only grow.
@@ -63,6 +65,40 @@ counters! {
     commands_lost,
     /// Rooms whose mix failed.
     failed_rooms,
+    /// Legs dropped because of a bug in our code.
+    failed_legs,
+    /// Ticks cut short by a bug in our code that was no room's and no leg's.
+    panics,
+}
+
+/// When the thread last finished a tick.
+#[derive(Debug)]
+pub(super) struct Heartbeat {
+    begun: Instant,
+    /// Milliseconds from `begun`.
+    last: AtomicU64,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self {
+            begun: Instant::now(),
+            last: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Heartbeat {
+    pub(super) fn beat(&self) {
+        let since = self.begun.elapsed().as_millis() as u64;
+        self.last.store(since, Ordering::Relaxed);
+    }
+
+    /// How long since the last beat, or since the start when there was none.
+    pub(super) fn silence(&self) -> Duration {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        self.begun.elapsed().saturating_sub(last)
+    }
 }
 
 impl Counters {

@@ -6,7 +6,7 @@
 //! workers <--- mesh ------> watched tracks --+-> Mixer (one per room)
 //! ```
 //! Owns the clock, the sockets, the rooms' mixers and the thread's place in the mesh. It never decides
-//! who is in which room. A panic in one room's mix ends that mix only.
+//! who is in which room. A panic in one room's mix ends that mix only, one in a leg that leg only.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -85,8 +85,28 @@ pub(super) struct MixerThread<M> {
     pool: PacketPool,
     digits: Vec<char>,
     levels: Vec<(TrackId, u8)>,
+    /// Legs whose code has just panicked.
+    broken: Vec<LegId>,
     tick: u64,
     stopping: bool,
+    #[cfg(test)]
+    fails: Option<Fault>,
+}
+
+/// A bug of ours, made on purpose.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Taking in what this phone sent.
+    TakeIn(LegId),
+    /// The tick of this phone outside of rooms.
+    Alone(LegId),
+    /// This phone's reports.
+    LookAfter(LegId),
+    /// Packets of a track.
+    Track,
+    /// Anything else of the tick.
+    Step,
 }
 
 /// Where a room's tick goes: borrowed parts of the thread.
@@ -186,8 +206,11 @@ impl<M: Mesh> MixerThread<M> {
             pool: PacketPool::new(POOL),
             digits: Vec::new(),
             levels: Vec::new(),
+            broken: Vec::new(),
             tick: 0,
             stopping: false,
+            #[cfg(test)]
+            fails: None,
         }
     }
 
@@ -196,7 +219,7 @@ impl<M: Mesh> MixerThread<M> {
         let mut next = Instant::now() + TICK;
         while !self.stopping {
             sleep_until(next - SIP);
-            self.take_in(Instant::now());
+            self.contain(|thread| thread.take_in(Instant::now()));
             sleep_until(next);
             let late = Instant::now().saturating_duration_since(next);
             if late >= TICK {
@@ -205,10 +228,20 @@ impl<M: Mesh> MixerThread<M> {
             if late >= GIVE_UP {
                 next += late;
             }
-            self.step(next, Instant::now());
+            self.contain(|thread| thread.step(next, Instant::now()));
             next += TICK;
         }
-        self.shut_down();
+        self.contain(Self::shut_down);
+    }
+
+    /// The last net, under those of rooms and legs: what else has a bug costs a tick, not the
+    /// telephones.
+    fn contain(&mut self, work: impl FnOnce(&mut Self)) {
+        // Unwind safety: a leg or room left half changed is found out by its own net.
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
+            tracing::error!("a bug in the mixer thread cost a tick");
+            Counters::add(&self.counters.panics, 1);
+        }
     }
 
     /// One tick whose nominal time is `now`; what waits in sockets counts as arrived at `arrival`.
@@ -217,6 +250,12 @@ impl<M: Mesh> MixerThread<M> {
         self.obey(now);
         self.take_in(arrival);
         self.tick += 1;
+        #[cfg(test)]
+        assert_ne!(
+            self.fails.take_if(|f| *f == Fault::Step),
+            Some(Fault::Step),
+            "told to fail"
+        );
         self.mix(now);
         self.alone(now);
         self.look_after(now);
@@ -229,13 +268,21 @@ impl<M: Mesh> MixerThread<M> {
         Counters::add(&counters.busy_micros, begun.elapsed().as_micros() as u64);
         set(&counters.rooms, self.rooms.len());
         set(&counters.legs, self.stations.len());
+        counters.heartbeat.beat();
     }
 
     /// Empties sockets and mesh.
     fn take_in(&mut self, now: Instant) {
         while let Some(message) = self.mesh.receive() {
             match message {
-                MeshMessage::Packet(packet) => self.track_packet(&packet),
+                MeshMessage::Packet(packet) => {
+                    let track = packet.descriptor.track;
+                    let taken = catch_unwind(AssertUnwindSafe(|| self.track_packet(&packet)));
+                    let room = self.watched.get(&track).map(|(room, _)| *room);
+                    if let (Err(_), Some(room)) = (taken, room) {
+                        self.fail(room);
+                    }
+                }
                 MeshMessage::Watch { track, from } => {
                     self.watchers.entry(track).or_default().insert(from);
                     self.refresh_watched(track);
@@ -265,12 +312,38 @@ impl<M: Mesh> MixerThread<M> {
                 (None, None) => None,
             };
             if let Some(line) = line {
-                station.drain(now, ntp, line, &self.counters, &mut self.digits);
+                // A leg that panics is dropped with its line, so that its state is never seen.
+                let drained = catch_unwind(AssertUnwindSafe(|| {
+                    #[cfg(test)]
+                    assert_ne!(self.fails, Some(Fault::TakeIn(station.id)), "told to fail");
+                    station.drain(now, ntp, line, &self.counters, &mut self.digits);
+                }));
+                if drained.is_err() {
+                    self.broken.push(station.id);
+                }
             }
             station.line = taken;
             for key in self.digits.drain(..) {
                 station.tell(LegEvent::Digit(key), &self.counters);
             }
+        }
+        self.drop_broken();
+    }
+
+    /// Drops the legs that have just panicked. The end of its events tells the owner, whose call
+    /// ends; the shard gives up its seat.
+    fn drop_broken(&mut self) {
+        for id in std::mem::take(&mut self.broken) {
+            tracing::error!(leg = id.0, "a bug cost a telephone leg");
+            Counters::add(&self.counters.failed_legs, 1);
+            let place = self.stations.get(&id).and_then(|station| station.place);
+            let taken_out = catch_unwind(AssertUnwindSafe(|| self.take_out(id)));
+            // Dropped without a report: its line may be half changed.
+            self.stations.remove(&id);
+            if let (Err(_), Some(place)) = (taken_out, place) {
+                self.fail(place.room);
+            }
+            (self.events)(MixerEvent::LegFailed(id));
         }
     }
 
@@ -289,6 +362,8 @@ impl<M: Mesh> MixerThread<M> {
             room.mixer.restart_track(d.track);
         }
         Counters::add(&self.counters.track_packets, 1);
+        #[cfg(test)]
+        assert_ne!(self.fails, Some(Fault::Track), "told to fail");
         let level = d.audio_level.map(|l| l.level);
         let payload = packet.payload();
         room.mixer
@@ -399,11 +474,19 @@ impl<M: Mesh> MixerThread<M> {
                 counters: &self.counters,
                 now,
             };
-            line.tick_alone(id, now, &mut outlet);
-            if let Some(station) = self.stations.get_mut(&id) {
+            // Its line is gone when it panics, and the leg goes after it.
+            let ticked = catch_unwind(AssertUnwindSafe(|| {
+                #[cfg(test)]
+                assert_ne!(self.fails, Some(Fault::Alone(id)), "told to fail");
+                line.tick_alone(id, now, &mut outlet);
+            }));
+            if ticked.is_err() {
+                self.broken.push(id);
+            } else if let Some(station) = self.stations.get_mut(&id) {
                 station.line = Some(line);
             }
         }
+        self.drop_broken();
     }
 
     /// Media timeouts and RTCP.
@@ -424,10 +507,22 @@ impl<M: Mesh> MixerThread<M> {
                 (None, None) => None,
             };
             if let Some(line) = line {
-                station.report(now, ntp, line, false);
+                let reported = catch_unwind(AssertUnwindSafe(|| {
+                    #[cfg(test)]
+                    assert_ne!(
+                        self.fails,
+                        Some(Fault::LookAfter(station.id)),
+                        "told to fail"
+                    );
+                    station.report(now, ntp, line, false);
+                }));
+                if reported.is_err() {
+                    self.broken.push(station.id);
+                }
             }
             station.line = taken;
         }
+        self.drop_broken();
     }
 
     fn report_levels(&mut self) {
@@ -654,8 +749,13 @@ impl<M: Mesh> MixerThread<M> {
     }
 
     #[cfg(test)]
+    pub(super) fn break_with(&mut self, fault: Option<Fault>) {
+        self.fails = fault;
+    }
+
+    #[cfg(test)]
     pub(super) fn step_for_test(&mut self, now: Instant) {
-        self.step(now, now);
+        self.contain(|thread| thread.step(now, now));
     }
 }
 

@@ -258,6 +258,13 @@ impl Workers {
         self.table.waiting()
     }
 
+    /// Whether every worker's thread runs.
+    pub fn is_alive(&self) -> bool {
+        self.threads.lock().is_ok_and(|threads| {
+            !threads.is_empty() && !threads.iter().any(JoinHandle::is_finished)
+        })
+    }
+
     /// Says good-bye to every peer and ends the threads. Idempotent.
     pub fn shutdown(&self) {
         self.is_stopping.store(true, Ordering::Release);
