@@ -176,6 +176,7 @@ engine_lines! {
     counter data_packets_total "data_packets_total" "Data packets received from participants.",
     counter data_packets_dropped_total "data_packets_dropped_total" "Data packets dropped: malformed, too long, not allowed, or lossy and too many waited.",
     counter data_reliable_refused_total "data_reliable_refused_total" "Reliable data packets lost because too many waited.",
+    counter media_commands_refused_total "media_commands_refused_total" "Commands that the media workers did not take, being overloaded.",
     counter room_panics_total "room_panics_total" "Rooms dropped because of a bug of ours.",
     counter shard_panics_total "shard_panics_total" "Inputs or ticks of a shard cut short by a bug of ours.",
     counter mixer_panics_total "mixer_panics_total" "Telephone legs, mixes and ticks of the mixer lost to a bug of ours.",
