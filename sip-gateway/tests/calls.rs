@@ -176,9 +176,16 @@ fn three_wrong_codes_by_key_end_the_call() {
     let line = house.rooms.line(0);
     for turn in 1..=3 {
         phone.keys("987654321");
+        let before = line.lock().unwrap().prompts_played;
+        let from = phone.heard().len();
+        let second = phone.rate() as usize;
+        until("the caller hears that the code is wrong", 15, || {
+            let heard = phone.heard();
+            let said = heard.get(from..).unwrap_or_default();
+            said.len() >= second && loudness(said) > -35.0
+        });
         if turn < 3 {
             // Wrong code, a wait, try again: two more announcements than before.
-            let before = line.lock().unwrap().prompts_played;
             until("asked again", 15, || {
                 line.lock().unwrap().prompts_played >= before + 3
             });
@@ -293,7 +300,12 @@ fn two_telephones(one: Codec, other: Codec) {
         share(&low, HIGH) > 0.95 && share(&high, LOW) > 0.95
     });
     for _ in 0..5 {
-        std::thread::sleep(Duration::from_millis(300));
+        // The next third of a second, as soon as it has been heard.
+        let (seen_low, seen_high) = (low.heard().len(), high.heard().len());
+        until("more is heard", 10, || {
+            low.heard().len() >= seen_low + low.rate() as usize / 3
+                && high.heard().len() >= seen_high + high.rate() as usize / 3
+        });
         let (own_low, own_high) = (share(&low, LOW), share(&high, HIGH));
         assert!(
             own_low < 1e-4 && own_high < 1e-4,
@@ -306,8 +318,17 @@ fn two_telephones(one: Codec, other: Codec) {
     until("the unmuted is heard again", 10, || {
         share(&high, LOW) > 0.95
     });
+    let received = || {
+        let samples = sip.metrics().samples();
+        let name = "palabre_sip_messages_received_total";
+        let found = samples.iter().find(|sample| sample.name == name);
+        found.expect("a figure").value
+    };
+    let before = received();
     high.hold();
-    std::thread::sleep(Duration::from_secs(1));
+    until("the hold is asked and acknowledged", 10, || {
+        received() >= before + 2
+    });
     high.resume();
     until("the resumed hears and is heard", 10, || {
         share(&low, HIGH) > 0.95 && share(&high, LOW) > 0.95
@@ -381,6 +402,29 @@ fn callers_are_participants_of_the_engine() {
     let (answer, why) = third.dial(&uri(CODE));
     assert_eq!(answer, "CALL_CLOSED");
     assert!(why.contains("486"), "{why}");
+
+    // By the menu it is told so before the call ends.
+    let busy = sip.metrics().calls(Ended::RoomFull);
+    let mut fourth = Baresip::start("fourth");
+    let (answer, why) = fourth.dial(&uri("reunion"));
+    assert_eq!(answer, "CALL_ESTABLISHED", "{why}");
+    until("the greeting is heard", 10, || {
+        let heard = fourth.heard();
+        let second = fourth.rate() as usize;
+        heard.len() > 2 * second && loudness(&heard[second..]) > -35.0
+    });
+    fourth.keys(&format!("{CODE}#"));
+    let from = fourth.heard().len();
+    until("the caller hears that the room is full", 15, || {
+        let heard = fourth.heard();
+        let said = heard.get(from..).unwrap_or_default();
+        said.len() >= fourth.rate() as usize && loudness(said) > -35.0
+    });
+    fourth.wait(&["CALL_CLOSED"], 20);
+    until("counted", 5, || {
+        sip.metrics().calls(Ended::RoomFull) == busy + 1
+    });
+    assert_eq!(participants().len(), 2);
 
     let track = caller.tracks[0].sid.clone();
     let muted = || {
