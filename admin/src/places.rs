@@ -1,9 +1,11 @@
-//! How many connections are open, in all and from one address, and the limits on both.
+//! How many connections are open, in all and from one source, and the limits on both. A source is what the door calls one: an
+//! IPv4 address, or the /64 that an IPv6 subscriber holds whole.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use palabre_engine::door::network;
 use prometheus::IntGauge;
 use tokio::sync::Notify;
 
@@ -62,6 +64,7 @@ impl Places {
         source: IpAddr,
         most_of_source: usize,
     ) -> Result<Arc<Place>, Full> {
+        let source = network(source);
         let mut open = places.lock();
         if open.all >= places.most {
             return Err(Full::All);
@@ -140,6 +143,26 @@ mod tests {
         drop((second, third, fourth));
         waiting.await.unwrap();
         assert_eq!(gauge.get(), 0);
+        assert!(places.lock().by_source.is_empty());
+    }
+
+    #[test]
+    fn an_ipv6_subscriber_is_one_source_whatever_the_address() {
+        let places = Places::new(9, IntGauge::new("g", "g").unwrap());
+        let source = |net: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, net, host, 0, 0, host]);
+        let first = Places::enter(&places, source(1, 1), 2).ok().unwrap();
+        let second = Places::enter(&places, source(1, 2), 2).ok().unwrap();
+        assert_eq!(
+            Places::enter(&places, source(1, 3), 2).err(),
+            Some(Full::Source)
+        );
+        let neighbour = Places::enter(&places, source(2, 1), 2).ok().unwrap();
+        // An IPv4 address is the same source in either dress.
+        let dressed = IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0xc000, 0x0201]);
+        let plain = Places::enter(&places, IpAddr::from([192, 0, 2, 1]), 1);
+        let plain = plain.ok().unwrap();
+        assert_eq!(Places::enter(&places, dressed, 1).err(), Some(Full::Source));
+        drop((first, second, neighbour, plain));
         assert!(places.lock().by_source.is_empty());
     }
 }

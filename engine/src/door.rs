@@ -51,8 +51,9 @@ impl std::fmt::Debug for Source {
     }
 }
 
-/// The part of an address that one subscriber cannot change at will.
-fn network(address: IpAddr) -> IpAddr {
+/// The part of an address that one subscriber cannot change at will: IPv4 whole, IPv6 by its /64.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => {
