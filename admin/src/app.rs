@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::config::AdminConfig;
 use crate::live::LiveRooms;
 use crate::metrics::Metrics;
+use crate::serve::{Parts, Readiness};
 use crate::store::{ApiKey, Store};
 
 /// Shared state of all handlers; cheap to clone.
@@ -23,6 +24,8 @@ pub(crate) struct Inner {
     /// Key that signs the pages' tokens.
     pub(crate) pages: ApiKey,
     pub(crate) metrics: Metrics,
+    /// Whether the other parts run, for `/readyz`.
+    pub(crate) readiness: Vec<Readiness>,
     /// Wrong passwords and claim codes, by source.
     pub(crate) sign_ins: Mutex<Tries>,
     /// Passwords hashed at once: each takes 19 MiB and a core for some 30 ms.
@@ -37,20 +40,19 @@ const HASHING_AT_ONCE: usize = 2;
 impl App {
     pub(crate) fn new(
         config: AdminConfig,
-        store: Store,
-        live: Arc<dyn LiveRooms>,
-        door: Door,
+        parts: Parts,
         pages: ApiKey,
         metrics: Metrics,
         stop: watch::Receiver<bool>,
     ) -> Self {
         Self(Arc::new(Inner {
             config,
-            store,
-            live,
-            door,
+            store: parts.store,
+            live: parts.live,
+            door: parts.door,
             pages,
             metrics,
+            readiness: parts.readiness,
             sign_ins: Mutex::new(Tries::new(Patience::default())),
             hashing: Semaphore::new(HASHING_AT_ONCE),
             stop,

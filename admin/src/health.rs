@@ -1,5 +1,6 @@
 //! `/healthz`: the program runs. `/readyz`: it can do its work. `/metrics`: how much of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
@@ -21,6 +22,8 @@ struct Ready {
     database: &'static str,
     engine: &'static str,
     server: &'static str,
+    #[serde(flatten)]
+    others: BTreeMap<&'static str, &'static str>,
 }
 
 pub(crate) async fn alive() -> &'static str {
@@ -34,12 +37,22 @@ pub(crate) async fn ready(State(app): State<App>) -> Response {
     let engine = matches!(engine, Ok(Ok(_))) && app.live.is_alive();
     let server = !*app.stop.borrow();
     let word = |is_ok: bool| if is_ok { "ok" } else { "down" };
+    let others: BTreeMap<_, _> = app
+        .readiness
+        .iter()
+        .map(|(part, is_running)| (*part, is_running()))
+        .collect();
     let body = Ready {
         database: word(database),
         engine: word(engine),
         server: word(server),
+        others: others
+            .iter()
+            .map(|(part, is_ok)| (*part, word(*is_ok)))
+            .collect(),
     };
-    let status = match database && engine && server {
+    let all_others = others.values().all(|is_ok| *is_ok);
+    let status = match database && engine && server && all_others {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };

@@ -29,5 +29,5 @@ pub mod store;
 pub use config::{AdminConfig, Network};
 pub use live::{Line, LiveRooms, Requests};
 pub use secret::Secret;
-pub use serve::{Parts, ServeError, ServerHandle, serve};
+pub use serve::{Parts, Readiness, ServeError, ServerHandle, serve};
 pub use store::Store;

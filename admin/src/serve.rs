@@ -56,7 +56,12 @@ pub struct Parts {
     pub door: Door,
     /// Counters of the other parts.
     pub sources: Vec<Source>,
+    /// Parts that may end on their own, by name, each with whether it runs: `/readyz` asks them.
+    pub readiness: Vec<Readiness>,
 }
+
+/// Name of a part, as `/readyz` calls it, and whether that part runs now.
+pub type Readiness = (&'static str, Box<dyn Fn() -> bool + Send + Sync>);
 
 /// The HTTP plane did not start.
 #[derive(Debug, thiserror::Error)]
@@ -90,12 +95,21 @@ pub struct ServerHandle {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    /// Closed when the task has ended, by whatever cause.
+    running: watch::Receiver<()>,
 }
 
 impl ServerHandle {
     /// Where it listens: the configured address, with the port the system chose when that was 0.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Completes when the listener has ended, by [`shutdown`](Self::shutdown) or by a bug.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut running = self.running.clone();
+        // Nothing is ever sent: the only change is the end.
+        async move { while running.changed().await.is_ok() {} }
     }
 
     /// Accepts nobody any more, lets requests under way finish, closes WebSockets (1001) and returns when
@@ -113,7 +127,7 @@ impl ServerHandle {
 ///
 /// # Errors
 /// [`ServeError`]; nothing is left running then.
-pub async fn serve(config: AdminConfig, parts: Parts) -> Result<ServerHandle, ServeError> {
+pub async fn serve(config: AdminConfig, mut parts: Parts) -> Result<ServerHandle, ServeError> {
     let listener = TcpListener::bind(config.bind)
         .await
         .map_err(|source| match source.kind() {
@@ -131,22 +145,19 @@ pub async fn serve(config: AdminConfig, parts: Parts) -> Result<ServerHandle, Se
     })?;
     let pages = parts.store.keys.pages().await?;
     let (stop, stopping) = watch::channel(false);
-    let metrics = Metrics::new(parts.sources);
-    let app = App::new(
-        config,
-        parts.store,
-        parts.live,
-        parts.door,
-        pages,
-        metrics,
-        stopping.clone(),
-    );
+    let metrics = Metrics::new(std::mem::take(&mut parts.sources));
+    let app = App::new(config, parts, pages, metrics, stopping.clone());
     let router = router(app.clone());
-    let task = tokio::spawn(accept(listener, app, router, stopping));
+    let (alive, running) = watch::channel(());
+    let task = tokio::spawn(async move {
+        let _alive = alive;
+        accept(listener, app, router, stopping).await;
+    });
     Ok(ServerHandle {
         address,
         stop,
         task,
+        running,
     })
 }
 

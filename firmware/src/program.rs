@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use palabre_admin::metrics::{Family, Kind, Sample, Source};
 use palabre_admin::store::OpenError;
-use palabre_admin::{AdminConfig, Parts, ServeError, Store, serve};
+use palabre_admin::{AdminConfig, Parts, Readiness, ServeError, Store, serve};
 use palabre_engine::door::{Door, Patience};
 use palabre_engine::settings::Section;
 use palabre_engine::{Engine, EngineConfig, StartError};
@@ -66,9 +66,12 @@ pub(crate) enum Failure {
     Http(#[from] ServeError),
     #[error("cannot listen for signals: {0}")]
     Signal(std::io::Error),
+    /// A part that should run as long as the program does has ended: only a new start brings it back.
+    #[error("{0} ended by a bug; the program stops so that it can be started anew")]
+    Ended(&'static str),
 }
 
-/// Runs until SIGTERM or SIGINT, then stops every part.
+/// Runs until SIGTERM or SIGINT, or until a part ends on its own, then stops every part.
 pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     let folder = &config.storage.folder;
     private_folder(folder).map_err(|cause| Failure::Folder {
@@ -98,6 +101,10 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
         live: Arc::new(engine.clone()),
         door,
         sources,
+        readiness: sip
+            .iter()
+            .map(|sip| -> Readiness { ("sip", Box::new(sip.is_running())) })
+            .collect(),
     };
     let sip_address = http.sip_address.clone();
     let public_url = http.public_url.clone();
@@ -109,7 +116,13 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
         sip.as_ref().and(sip_address.as_deref()),
         claim_code.as_ref().map(palabre_admin::Secret::reveal),
     );
-    until_told_to_stop().await.map_err(Failure::Signal)?;
+    let telephone = async {
+        match &sip {
+            Some(sip) => sip.ended().await,
+            None => std::future::pending().await,
+        }
+    };
+    let why = why_to_stop(until_told_to_stop(), telephone, server.ended()).await;
     tracing::info!("stopping");
     if let Some(sip) = sip {
         sip.shut_down().await;
@@ -117,7 +130,20 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     engine.shutdown().await;
     server.shutdown(GRACE).await;
     store.close().await;
-    Ok(())
+    why
+}
+
+/// Waits for the first reason to stop: being told to, which is no failure, or the end of a part.
+async fn why_to_stop(
+    told: impl Future<Output = std::io::Result<()>>,
+    telephone: impl Future<Output = ()>,
+    pages: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    tokio::select! {
+        told = told => told.map_err(Failure::Signal),
+        () = telephone => Err(Failure::Ended("the SIP side (section [sip])")),
+        () = pages => Err(Failure::Ended("the HTTP server (section [http])")),
+    }
 }
 
 /// What a person who starts the program needs to know; nothing of it goes to the log.
@@ -205,5 +231,28 @@ fn sip_source(metrics: SipMetrics) -> Source {
                 })
                 .collect()
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_part_is_a_failure_that_names_it_and_a_signal_is_none() {
+        let told = why_to_stop(ready(Ok(())), pending(), pending()).await;
+        assert!(told.is_ok());
+        for (telephone, part) in [(true, "[sip]"), (false, "[http]")] {
+            let ended = |it_is: bool| async move {
+                if !it_is {
+                    pending::<()>().await;
+                }
+            };
+            let failure = why_to_stop(pending(), ended(telephone), ended(!telephone)).await;
+            let sentence = failure.expect_err("a failure").to_string();
+            assert!(sentence.contains(part), "{sentence}");
+        }
     }
 }

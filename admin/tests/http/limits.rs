@@ -19,6 +19,7 @@ async fn a_port_that_is_taken_is_named_with_the_key_to_change() {
         live: Arc::new(Script::default()),
         door: Door::new(server.store.rooms.directory(), Patience::default()),
         sources: Vec::new(),
+        readiness: Vec::new(),
     };
     let config = AdminConfig {
         bind: server.address,

@@ -1,5 +1,7 @@
 //! The pages, their headers, health and metrics.
 
+use std::sync::atomic::Ordering;
+
 use palabre_admin::AdminConfig;
 
 use crate::server::Server;
@@ -85,6 +87,17 @@ async fn health_says_what_is_down() {
     );
     *server.script.is_dead.lock().unwrap() = false;
     assert_eq!(server.get("/readyz", &[]).await.status, 200);
+    let silent = &server.script.has_no_telephone;
+    silent.store(true, Ordering::Relaxed);
+    let ready = server.get("/readyz", &[]).await;
+    assert_eq!(ready.status, 503, "a box that takes no calls is not ready");
+    assert_eq!(
+        (&ready.json()["sip"], &ready.json()["engine"]),
+        (&"down".into(), &"ok".into())
+    );
+    silent.store(false, Ordering::Relaxed);
+    let ready = server.get("/readyz", &[]).await;
+    assert_eq!((ready.status, &ready.json()["sip"]), (200, &"ok".into()));
     server.store.close().await;
     let ready = server.get("/readyz", &[]).await;
     assert_eq!(ready.status, 503);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub(crate) struct Script {
     pub(crate) is_stopped: Mutex<bool>,
     /// A thread of the engine has ended, and those that are asked still answer.
     pub(crate) is_dead: Mutex<bool>,
+    pub(crate) has_no_telephone: AtomicBool,
 }
 
 struct Sender(mpsc::Sender<proto::SignalRequest>);
@@ -331,6 +333,13 @@ impl Server {
             live: script.clone(),
             door: Door::new(store.rooms.directory(), Patience::default()),
             sources: Vec::new(),
+            readiness: vec![(
+                "sip",
+                Box::new({
+                    let script = script.clone();
+                    move || !script.has_no_telephone.load(Ordering::Relaxed)
+                }),
+            )],
         };
         let bind = SocketAddr::from(([127, 0, 0, 1], 0));
         let handle = serve(AdminConfig { bind, ..config }, parts).await.unwrap();
