@@ -20,12 +20,19 @@ palabre_engine::settings! {
     }
 }
 
+/// The default level: ours at info; of the libraries that handle what peers send, nothing or errors only, for they know
+/// nothing of our promise to log no address.
+const QUIET: &str = "info,is=off,dimpl=off,sctp_proto=off,tungstenite=off,hyper=error,\
+                     hyper_util=error,tower_http=error,axum=error,sqlx=error";
+
 palabre_engine::settings! {
     /// What the program writes to its standard error.
     pub struct Log {
         /// How much: "error", "warn", "info", "debug" or "trace", or per part, as in
-        /// "info,palabre_sip=debug". At "info" and above no name, number or address is written.
-        pub level: String = "info".to_owned(),
+        /// "info,palabre_sip=debug". What Palabre itself writes at "info" and above holds no name,
+        /// number or address. The libraries named here may write what a peer sent, or a slow
+        /// statement with what it stores: keep them quiet unless you look for a fault.
+        pub level: String = QUIET.to_owned(),
     }
 }
 
