@@ -46,8 +46,9 @@ pub(crate) struct Humming {
 }
 
 impl Humming {
-    /// The line opened `n`th.
+    /// The line opened `n`th, once it is: a phone says that the call stands before its ACK has reached us.
     pub(crate) fn line(&self, n: usize) -> Shared {
+        super::until("the line is open", 5, || self.count() > n);
         self.lines.lock().unwrap()[n].clone()
     }
 
