@@ -9,22 +9,23 @@
 //!                                                           └─► each watching worker
 //! ```
 
+mod command;
+mod mesh;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::clock::WallClock;
 use super::command::{Command, CommandError, Event, Layer, MeshMessage, MeshTarget, SessionConfig};
 use super::drops::{Counters, DropReason};
-use super::forward::Forwarded;
-use super::packet::{Packet, PacketPool};
+use super::packet::PacketPool;
 use super::route::Route;
 use super::session::Session;
 use super::train::{Train, Trains};
 use super::{LEVELS_INTERVAL, Level};
-use crate::ids::{MediaKind, SessionId, SubscriptionId, TrackId, WorkerIndex};
+use crate::ids::{MediaKind, SessionId, TrackId, WorkerIndex};
 use crate::transport::{
     CloseReason, DatagramKind, Transport, TransportConfig, classify, stun_local_ufrag,
 };
@@ -221,117 +222,6 @@ impl Router {
         Ok(())
     }
 
-    /// Carries out a command.
-    pub fn command(
-        &mut self,
-        now: Instant,
-        session: SessionId,
-        command: Command,
-    ) -> Result<(), CommandError> {
-        let &place = self
-            .by_id
-            .get(&session)
-            .ok_or(CommandError::UnknownSession)?;
-        let limits = self.shared.limits;
-        let owner = self.sessions[place]
-            .as_mut()
-            .expect("indexed sessions exist");
-        match command {
-            Command::Receive(parameters) => {
-                let track = parameters.track;
-                owner.receive(parameters, limits.tracks)?;
-                self.routes.entry(track).or_default().source = Some(place);
-            }
-            Command::StopReceive(track) => {
-                let mut received = owner
-                    .stop_receive(track)
-                    .ok_or(CommandError::UnknownTrack)?;
-                if let Some(level) = received.loudness.silence() {
-                    self.shared
-                        .events
-                        .push_back(Event::Levels(vec![(track, level)]));
-                }
-                self.change_route(track, |route| route.source = None);
-            }
-            Command::Send(parameters) => {
-                let (subscription, track) = (parameters.subscription, parameters.track);
-                let (kind, max_layer) = (parameters.kind, parameters.max_layer);
-                if let Some(before) = owner.subscription_place(subscription) {
-                    self.stop_send(place, before);
-                }
-                let owner = self.sessions[place]
-                    .as_mut()
-                    .expect("indexed sessions exist");
-                let subscription = owner.send(parameters, limits.subscriptions)?;
-                let route = self.routes.entry(track).or_default();
-                route.subscribers.push((place, subscription));
-                if route.subscribers.len() == 1 {
-                    let watch = MeshMessage::Watch {
-                        track,
-                        from: self.index,
-                    };
-                    self.mesh.push((MeshTarget::Everyone, watch));
-                }
-                if kind == MediaKind::Video {
-                    self.want_key_frame(now, track, max_layer);
-                }
-            }
-            Command::StopSend(subscription) => {
-                let subscription = find(owner, subscription)?;
-                self.stop_send(place, subscription);
-            }
-            Command::SetSend {
-                subscription,
-                paused,
-                max_layer,
-            } => {
-                let subscription = find(owner, subscription)?;
-                let subscription = owner.sent[subscription].as_mut().expect("found above");
-                let resumed = subscription.gate.paused && !paused;
-                subscription.set(paused, max_layer);
-                let (track, kind) = (subscription.parameters.track, subscription.parameters.kind);
-                if resumed && kind == MediaKind::Video {
-                    self.want_key_frame(now, track, max_layer);
-                }
-            }
-            Command::SetRemote(remote) => owner.transport.set_remote(now, remote),
-            Command::RestartIce { local, remote } => {
-                let ufrag = local.ufrag.clone();
-                owner.transport.restart_ice(now, local, remote);
-                if !owner.ufrags.contains(&ufrag) {
-                    owner.ufrags.push(ufrag.clone());
-                    // The one before stays: late checks under it are refused by the transport,
-                    // not taken for another session's.
-                    if owner.ufrags.len() > 2 {
-                        let old = owner.ufrags.remove(0);
-                        self.by_ufrag.remove(&old);
-                    }
-                    self.by_ufrag.insert(ufrag, place);
-                }
-            }
-            Command::SendData { channel, payload } => {
-                let sent = owner.transport.send_data(now, channel, &payload);
-                self.settle(now, place);
-                sent?;
-                return Ok(());
-            }
-            Command::SetMuted { track, muted } => {
-                let received = owner
-                    .received_mut(track)
-                    .ok_or(CommandError::UnknownTrack)?;
-                received.set_muted(muted);
-                if let Some(level) = received.loudness.silence().filter(|_| muted) {
-                    self.shared
-                        .events
-                        .push_back(Event::Levels(vec![(track, level)]));
-                }
-            }
-            Command::Close => owner.transport.close(now),
-        }
-        self.settle(now, place);
-        Ok(())
-    }
-
     /// Takes one datagram, whose bytes it may change.
     pub fn handle_datagram<'a>(
         &mut self,
@@ -408,36 +298,6 @@ impl Router {
         }
     }
 
-    /// Takes a message of another member of the mesh.
-    pub fn handle_mesh(&mut self, now: Instant, message: MeshMessage) {
-        match message {
-            MeshMessage::Packet(packet) => self.route(now, packet, false),
-            MeshMessage::Watch { track, from } if from != self.index => {
-                self.routes.entry(track).or_default().watch(from);
-            }
-            MeshMessage::Unwatch { track, from } => {
-                self.change_route(track, |route| route.unwatch(from));
-            }
-            MeshMessage::Watch { .. } => {}
-            MeshMessage::KeyFrame { track, layer } => {
-                if self
-                    .routes
-                    .get(&track)
-                    .is_some_and(|route| route.source.is_some())
-                {
-                    self.want_key_frame(now, track, layer);
-                }
-            }
-            MeshMessage::Datagram {
-                from,
-                to,
-                mut bytes,
-            } => {
-                self.handle_datagram(now, from, to, &mut bytes);
-            }
-        }
-    }
-
     /// When [`Self::handle_timeout`] is next needed; `None` without sessions.
     pub fn deadline(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
@@ -490,87 +350,6 @@ impl Router {
         self.shared.events.pop_front()
     }
 
-    /// Messages for other members of the mesh, in order.
-    pub fn drain_mesh(&mut self) -> impl Iterator<Item = (MeshTarget, MeshMessage)> + '_ {
-        self.mesh.drain(..)
-    }
-
-    /// Tells a member that joined late what this worker watches.
-    pub fn greet(&mut self, member: WorkerIndex) {
-        for (track, route) in &self.routes {
-            if !route.subscribers.is_empty() {
-                let watch = MeshMessage::Watch {
-                    track: *track,
-                    from: self.index,
-                };
-                self.mesh.push((MeshTarget::One(member), watch));
-            }
-        }
-    }
-
-    /// Sends a packet to every subscription here and, from its source, to every watching
-    /// member once.
-    fn route(&mut self, now: Instant, packet: Arc<Packet>, from_source: bool) {
-        let descriptor = &packet.descriptor;
-        let (track, layer) = (descriptor.track, descriptor.layer);
-        let Some(route) = self.routes.get_mut(&track) else {
-            return;
-        };
-        let Some(request) = route.requests.get_mut(usize::from(layer)) else {
-            return;
-        };
-        route.activity.note(layer, now);
-        if descriptor.key_frame && descriptor.in_order {
-            request.arrived();
-        }
-        let active = route.activity.mask(now);
-        let mut awaited = false;
-        let mut forwarded = 0;
-        for &(session, subscription) in &route.subscribers {
-            let session = self.sessions[session]
-                .as_mut()
-                .expect("routed sessions exist");
-            let subscription = session.sent[subscription]
-                .as_mut()
-                .expect("routed subscriptions exist");
-            let (egress, trains) = (&mut session.egress, &mut self.shared.trains);
-            match subscription.forward(now, &packet, active, egress, trains) {
-                Forwarded::Sent => forwarded += 1,
-                Forwarded::Withheld => {}
-                Forwarded::AwaitsKeyFrame => awaited = true,
-            }
-        }
-        self.shared.counters.forwarded += forwarded;
-        self.shared.counters.forwarded_bytes += forwarded * packet.payload().len() as u64;
-        if from_source {
-            for member in route.watchers() {
-                let message = MeshMessage::Packet(Arc::clone(&packet));
-                self.mesh.push((MeshTarget::One(member), message));
-            }
-        }
-        if awaited {
-            self.want_key_frame(now, track, layer);
-        }
-    }
-
-    /// Passes the wish for a key frame on to the track's source, here or elsewhere.
-    fn want_key_frame(&mut self, now: Instant, track: TrackId, layer: Layer) {
-        let Some(route) = self.routes.get_mut(&track) else {
-            return;
-        };
-        if let Some(place) = route.source {
-            let session = self.sessions[place].as_mut().expect("sources exist");
-            session.want_key_frame(now, track, layer);
-            self.arm(place);
-        } else if let Some(request) = route.requests.get_mut(usize::from(layer)) {
-            request.want();
-            if request.ask(now) {
-                self.mesh
-                    .push((MeshTarget::Everyone, MeshMessage::KeyFrame { track, layer }));
-            }
-        }
-    }
-
     fn request_key_frames(&mut self, now: Instant) {
         while let Some((track, layer)) = self.shared.key_frames.pop() {
             self.want_key_frame(now, track, layer);
@@ -598,31 +377,6 @@ impl Router {
         if self.armed[place].is_none_or(|armed| session.wake < armed) {
             self.armed[place] = Some(session.wake);
             self.timers.push(Reverse((session.wake, place)));
-        }
-    }
-
-    fn stop_send(&mut self, place: usize, subscription: usize) {
-        let owner = self.sessions[place]
-            .as_mut()
-            .expect("indexed sessions exist");
-        let Some(track) = owner.stop_send(subscription) else {
-            return;
-        };
-        self.drop_subscriber(track, (place, subscription));
-    }
-
-    fn drop_subscriber(&mut self, track: TrackId, subscriber: (usize, usize)) {
-        let Some(route) = self.routes.get_mut(&track) else {
-            return;
-        };
-        route.subscribers.retain(|entry| *entry != subscriber);
-        if route.subscribers.is_empty() {
-            let unwatch = MeshMessage::Unwatch {
-                track,
-                from: self.index,
-            };
-            self.mesh.push((MeshTarget::Everyone, unwatch));
-            self.change_route(track, |_| {});
         }
     }
 
@@ -691,10 +445,4 @@ impl Router {
             self.shared.events.push_back(Event::Levels(levels));
         }
     }
-}
-
-fn find(session: &Session, subscription: SubscriptionId) -> Result<usize, CommandError> {
-    session
-        .subscription_place(subscription)
-        .ok_or(CommandError::UnknownSubscription)
 }
