@@ -8,25 +8,27 @@
 //! Owns the clock, the sockets, the rooms' mixers and the thread's place in the mesh. It never decides
 //! who is in which room. A panic in one room's mix ends that mix only, one in a leg that leg only.
 
+mod orders;
+mod outlet;
+mod watch;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime};
 
 use palabre_media::codec::opus::Quality;
 use palabre_media::ids::{LegId, TrackId, WorkerIndex};
-use palabre_media::mixer::{Line, Mixer, MixerCounts, MixerParameters, Sink, Voice};
-use palabre_media::rtp::AudioLevel;
+use palabre_media::mixer::{Line, Mixer, MixerCounts, MixerParameters};
 use palabre_media::rtp::rtcp::NtpTime;
-use palabre_media::sfu::{
-    ClockMapping, Codec, Descriptor, MeshMessage, MeshTarget, Packet, PacketPool,
-};
+use palabre_media::sfu::{Codec, MeshMessage, Packet, PacketPool};
 
 use super::command::{Command, LegEvent, MixerEvent, RemovedReason, RoomId};
 use super::mesh::Mesh;
-use super::station::{Place, Station, stream_start};
+use super::station::{Station, stream_start};
 use super::stats::Counters;
+use outlet::Outlet;
 
 /// The tick.
 const TICK: Duration = Duration::from_millis(20);
@@ -107,73 +109,6 @@ pub(super) enum Fault {
     Track,
     /// Anything else of the tick.
     Step,
-}
-
-/// Where a room's tick goes: borrowed parts of the thread.
-struct Outlet<'a, M> {
-    stations: &'a mut HashMap<LegId, Station>,
-    watchers: &'a HashMap<TrackId, HashSet<WorkerIndex>>,
-    mesh: &'a mut M,
-    pool: &'a mut PacketPool,
-    counters: &'a Counters,
-    now: Instant,
-}
-
-impl<M: Mesh> Sink for Outlet<'_, M> {
-    fn send(&mut self, leg: LegId, datagram: &[u8]) {
-        if let Some(station) = self.stations.get(&leg) {
-            station.send(datagram, self.counters);
-        }
-    }
-
-    fn voice(&mut self, leg: LegId, voice: Voice<'_>) {
-        let Some(station) = self.stations.get_mut(&leg) else {
-            return;
-        };
-        let Some(place) = station.place else { return };
-        let descriptor = Descriptor {
-            track: place.track,
-            layer: 0,
-            codec: Codec::Opus,
-            marker: voice.marker,
-            key_frame: false,
-            in_order: true,
-            epoch: 0,
-            vp8: None,
-            audio_level: Some(AudioLevel {
-                voice: voice.level < AUDIBLE,
-                level: voice.level,
-            }),
-            sequence: station.voice_sequence,
-            timestamp: voice.timestamp,
-            arrival: self.now,
-            clock: ClockMapping {
-                at: self.now,
-                timestamp: voice.timestamp,
-            },
-        };
-        station.voice_sequence += 1;
-        let Some(packet) = self.pool.packet(descriptor, voice.payload) else {
-            return;
-        };
-        Counters::add(&self.counters.voice_packets, 1);
-        for watcher in self.watchers.get(&place.track).into_iter().flatten() {
-            let message = MeshMessage::Packet(Arc::clone(&packet));
-            self.mesh.send(MeshTarget::One(*watcher), message);
-        }
-    }
-
-    fn digit(&mut self, leg: LegId, key: char) {
-        if let Some(station) = self.stations.get(&leg) {
-            station.tell(LegEvent::Digit(key), self.counters);
-        }
-    }
-
-    fn play_finished(&mut self, leg: LegId) {
-        if let Some(station) = self.stations.get(&leg) {
-            station.tell(LegEvent::PlayFinished, self.counters);
-        }
-    }
 }
 
 /// The wall clock, for sender reports.
@@ -370,19 +305,6 @@ impl<M: Mesh> MixerThread<M> {
             .track_packet(d.arrival, d.track, d.sequence, d.timestamp, level, payload);
     }
 
-    /// Tells the mixer whether somebody watches a leg's track.
-    fn refresh_watched(&mut self, track: TrackId) {
-        let watched = self.watchers.contains_key(&track);
-        for station in self.stations.values() {
-            if let Some(place) = station.place
-                && place.track == track
-                && let Some(room) = self.rooms.get_mut(&place.room)
-            {
-                room.mixer.set_watched(station.id, watched);
-            }
-        }
-    }
-
     fn mix(&mut self, now: Instant) {
         let mut failed = Vec::new();
         for (&id, room) in &mut self.rooms {
@@ -546,190 +468,6 @@ impl<M: Mesh> MixerThread<M> {
         }
         if !self.levels.is_empty() {
             (self.events)(MixerEvent::Levels(self.levels.clone()));
-        }
-    }
-
-    fn obey(&mut self, now: Instant) {
-        loop {
-            match self.commands.try_recv() {
-                Ok(command) => {
-                    if self.apply(now, command).is_none() {
-                        Counters::add(&self.counters.commands_lost, 1);
-                    }
-                }
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => {
-                    self.stopping = true;
-                    break;
-                }
-            }
-        }
-    }
-
-    /// `None` when the command names something unknown.
-    fn apply(&mut self, now: Instant, command: Command) -> Option<()> {
-        match command {
-            Command::OpenRoom { room, talkers } => {
-                self.rooms.entry(room).or_insert_with(|| Room {
-                    mixer: Mixer::new(parameters(talkers, self.config.quality)),
-                    talkers,
-                    tracks: BTreeMap::new(),
-                    legs: 0,
-                    counted: MixerCounts::default(),
-                    #[cfg(test)]
-                    fails: false,
-                });
-            }
-            Command::CloseRoom { room } => {
-                for leg in self.legs_of(room) {
-                    self.leave(leg, RemovedReason::RoomClosed);
-                }
-                self.stop_watching(room);
-                self.rooms.remove(&room)?;
-            }
-            Command::AddTrack { room, track } => {
-                let entry = self.rooms.get_mut(&room)?;
-                entry.tracks.insert(track, false);
-                entry.mixer.add_track(track);
-                if entry.legs > 0 {
-                    self.watch(room, track);
-                }
-            }
-            Command::RemoveTrack { room, track } => {
-                let entry = self.rooms.get_mut(&room)?;
-                entry.mixer.remove_track(track);
-                entry.tracks.remove(&track)?;
-                self.unwatch(track);
-            }
-            Command::SetTrackMuted { room, track, muted } => {
-                let room = self.rooms.get_mut(&room)?;
-                *room.tracks.get_mut(&track)? = muted;
-                room.mixer.set_track_muted(track, muted);
-            }
-            Command::OpenLeg {
-                leg,
-                parameters,
-                events,
-            } => {
-                let station = Station::new(leg, now, *parameters, events, self.config.quality);
-                self.stations.insert(leg, station);
-            }
-            Command::JoinRoom { leg, room, track } => self.join(leg, room, track)?,
-            Command::LeaveRoom { leg, reason } => self.leave(leg, reason)?,
-            Command::SetLegMuted { leg, muted } => {
-                let station = self.stations.get_mut(&leg)?;
-                if std::mem::replace(&mut station.muted, muted) != muted {
-                    station.tell(LegEvent::Muted(muted), &self.counters);
-                }
-                self.line(leg)?.set_muted(muted);
-            }
-            Command::Play { leg, prompt } => self.line(leg)?.play(prompt),
-            Command::StopPlaying { leg } => self.line(leg)?.stop_playing(),
-            Command::UpdateLeg { leg, update } => {
-                let station = self.stations.get_mut(&leg)?;
-                let mut taken = station.line.take();
-                let line = match (&mut taken, station.place) {
-                    (Some(line), _) => Some(line),
-                    (None, Some(place)) => self.rooms.get_mut(&place.room)?.mixer.line_mut(leg),
-                    (None, None) => None,
-                };
-                station.update(now, update, line);
-                station.line = taken;
-            }
-            Command::CloseLeg { leg } => {
-                self.take_out(leg);
-                let mut station = self.stations.remove(&leg)?;
-                if let Some(line) = station.line.take() {
-                    station.report(now, ntp(), &line, true);
-                }
-            }
-            Command::Stop => self.stopping = true,
-        }
-        Some(())
-    }
-
-    fn line(&mut self, leg: LegId) -> Option<&mut Line> {
-        let station = self.stations.get_mut(&leg)?;
-        match station.place {
-            Some(place) => self.rooms.get_mut(&place.room)?.mixer.line_mut(leg),
-            None => station.line.as_mut(),
-        }
-    }
-
-    fn legs_of(&self, room: RoomId) -> Vec<LegId> {
-        self.stations
-            .values()
-            .filter(|station| station.place.is_some_and(|place| place.room == room))
-            .map(|station| station.id)
-            .collect()
-    }
-
-    fn join(&mut self, leg: LegId, room: RoomId, track: TrackId) -> Option<()> {
-        self.take_out(leg);
-        let entry = self.rooms.get_mut(&room)?;
-        let station = self.stations.get_mut(&leg)?;
-        let mut line = station.line.take()?;
-        line.set_muted(station.muted);
-        station.place = Some(Place { room, track });
-        entry.mixer.add_leg(leg, line);
-        entry
-            .mixer
-            .set_watched(leg, self.watchers.contains_key(&track));
-        entry.legs += 1;
-        if entry.legs == 1 {
-            for track in entry.tracks.keys().copied().collect::<Vec<_>>() {
-                self.watch(room, track);
-            }
-        }
-        Some(())
-    }
-
-    fn leave(&mut self, leg: LegId, reason: RemovedReason) -> Option<()> {
-        self.take_out(leg)?;
-        let station = self.stations.get(&leg)?;
-        station.tell(LegEvent::Removed(reason), &self.counters);
-        Some(())
-    }
-
-    /// Takes a leg out of its room; `None` when it is in none.
-    fn take_out(&mut self, leg: LegId) -> Option<()> {
-        let station = self.stations.get_mut(&leg)?;
-        let place = station.place.take()?;
-        let room = self.rooms.get_mut(&place.room)?;
-        station.line = room.mixer.remove_leg(leg);
-        station.audible = false;
-        room.legs -= 1;
-        if room.legs == 0 {
-            self.stop_watching(place.room);
-        }
-        Some(())
-    }
-
-    fn watch(&mut self, room: RoomId, track: TrackId) {
-        if self.watched.insert(track, (room, None)).is_none() {
-            let from = self.mesh.index();
-            self.mesh
-                .send(MeshTarget::Everyone, MeshMessage::Watch { track, from });
-        }
-    }
-
-    fn unwatch(&mut self, track: TrackId) {
-        if self.watched.remove(&track).is_some() {
-            let from = self.mesh.index();
-            self.mesh
-                .send(MeshTarget::Everyone, MeshMessage::Unwatch { track, from });
-        }
-    }
-
-    fn stop_watching(&mut self, room: RoomId) {
-        let tracks: Vec<TrackId> = self
-            .watched
-            .iter()
-            .filter(|(_, (r, _))| *r == room)
-            .map(|(&track, _)| track)
-            .collect();
-        for track in tracks {
-            self.unwatch(track);
         }
     }
 
