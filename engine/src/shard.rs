@@ -3,24 +3,31 @@
 //! Sans-IO but for the clients' queues, which are filled and never waited for. A panic in a
 //! room's code costs that room only.
 
+mod ask;
+mod input;
+mod join;
+mod news;
+
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use palabre_media::ids::{LegId, TrackId};
-use palabre_media::sfu::Event;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use palabre_media::ids::LegId;
+use tokio::sync::mpsc;
 
 use crate::config::EngineConfig;
-use crate::error::{JoinError, RoomError};
-use crate::handle::{JoinRequest, SignalOutput};
-use crate::leg::LegIdentity;
-use crate::legs::{self, MixerEvent, RoomId};
+use crate::handle::SignalOutput;
+use crate::legs::{self, RoomId};
 use crate::metrics::Counts;
 use crate::proto::leave_request::Action;
 use crate::proto::{self, DisconnectReason};
 use crate::room::{Cx, Host, Ids, LegPlane, MediaPlane, Random, Room, Routes, Seat};
+
+pub(crate) use ask::Ask;
+#[cfg(test)]
+pub(crate) use ask::Reply;
+pub(crate) use input::{ConnectionId, Input};
 
 /// How often timers run. They are in seconds: a lower value wakes an idle box more often.
 const TICK: Duration = Duration::from_secs(1);
@@ -45,85 +52,6 @@ macro_rules! cx {
             out: &mut $shard.out,
         }
     };
-}
-
-/// One signal connection (one WebSocket) of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ConnectionId(pub(crate) u64);
-
-pub(crate) type Reply<T> = oneshot::Sender<Result<T, RoomError>>;
-
-/// What a shard is told.
-#[derive(Debug)]
-pub(crate) enum Input {
-    Join {
-        connection: ConnectionId,
-        request: Box<JoinRequest>,
-        responses: mpsc::Sender<SignalOutput>,
-        reply: oneshot::Sender<Result<(), JoinError>>,
-    },
-    Signal {
-        connection: ConnectionId,
-        request: Box<proto::SignalRequest>,
-        /// Held until the request is processed, so that a client cannot queue more.
-        permit: Option<OwnedSemaphorePermit>,
-    },
-    SignalClosed(ConnectionId),
-    Ask(Ask),
-    JoinLeg {
-        leg: LegId,
-        room: String,
-        identity: LegIdentity,
-        reply: oneshot::Sender<Result<(), JoinError>>,
-    },
-    /// The caller muted or unmuted itself by key: the same as a participant muting its own track.
-    MuteLeg {
-        leg: LegId,
-        muted: bool,
-    },
-    LegClosed(LegId),
-    Media(Event),
-    Mixer(MixerEvent),
-    /// A bug of ours that is no room's.
-    #[cfg(test)]
-    Panic,
-    Shutdown(oneshot::Sender<()>),
-}
-
-/// Room operations of the server API.
-#[derive(Debug)]
-pub(crate) enum Ask {
-    CreateRoom(Box<proto::CreateRoomRequest>, Reply<proto::Room>),
-    ListRooms(Vec<String>, oneshot::Sender<Vec<proto::Room>>),
-    DeleteRoom(String, Reply<()>),
-    ListParticipants(String, Reply<Vec<proto::ParticipantInfo>>),
-    Participant {
-        room: String,
-        identity: String,
-        reply: Reply<proto::ParticipantInfo>,
-    },
-    RemoveParticipant {
-        room: String,
-        identity: String,
-        reply: Reply<()>,
-    },
-    MuteTrack {
-        room: String,
-        identity: String,
-        track: String,
-        muted: bool,
-        reply: Reply<proto::TrackInfo>,
-    },
-    UpdateParticipant(
-        Box<proto::UpdateParticipantRequest>,
-        Reply<proto::ParticipantInfo>,
-    ),
-    UpdateRoomMetadata {
-        room: String,
-        metadata: String,
-        reply: Reply<proto::Room>,
-    },
-    SendData(Box<proto::SendDataRequest>, Reply<()>),
 }
 
 /// The time, as the shell reads it.
@@ -310,65 +238,6 @@ impl Shard {
         }
     }
 
-    fn join(
-        &mut self,
-        clock: Clock,
-        connection: ConnectionId,
-        request: JoinRequest,
-    ) -> Result<(), JoinError> {
-        if self.stopped {
-            return Err(JoinError::Stopping);
-        }
-        let grants = &request.grants;
-        if !grants.room_join || (!grants.room.is_empty() && grants.room != request.room) {
-            return Err(JoinError::NotAllowed);
-        }
-        crate::room::check(&request.room, grants)?;
-        if request.reconnect.is_some() && !self.names.contains_key(&request.room) {
-            return Err(JoinError::NothingToResume);
-        }
-        let options = grants.room_config.as_deref().map(options);
-        let create = self.config.rooms.auto_create || grants.room_create;
-        let room = self.room_to_join(clock, &request.room, options, create)?;
-        self.with_room(clock, room, |room, cx| room.join(connection, request, cx))
-            .unwrap_or(Err(JoinError::RoomFailed))
-    }
-
-    fn join_leg(
-        &mut self,
-        clock: Clock,
-        leg: LegId,
-        name: &str,
-        identity: LegIdentity,
-    ) -> Result<(), JoinError> {
-        if self.stopped {
-            return Err(JoinError::Stopping);
-        }
-        let create = self.config.rooms.auto_create;
-        let room = self.room_to_join(clock, name, None, create)?;
-        self.with_room(clock, room, |room, cx| room.join_leg(leg, identity, cx))
-            .unwrap_or(Err(JoinError::RoomFailed))
-    }
-
-    /// The open room of this name, or a new one where joining may open it.
-    fn room_to_join(
-        &mut self,
-        clock: Clock,
-        name: &str,
-        options: Option<proto::CreateRoomRequest>,
-        create: bool,
-    ) -> Result<RoomId, JoinError> {
-        if let Some(room) = self.names.get(name) {
-            return Ok(*room);
-        }
-        if !create {
-            return Err(JoinError::RoomUnknown);
-        }
-        let limit = self.config.rooms.max_open;
-        self.open_room(clock, name, &options.unwrap_or_default())
-            .ok_or(JoinError::TooManyRooms { limit })
-    }
-
     /// Opens a room; `None` when there are too many.
     fn open_room(
         &mut self,
@@ -417,204 +286,6 @@ impl Shard {
             self.with_room(clock, seat.room, |room, cx| {
                 room.leg_closed(seat.participant, cx);
             });
-        }
-    }
-
-    fn ask(&mut self, clock: Clock, ask: Ask) {
-        match ask {
-            Ask::CreateRoom(request, reply) => {
-                let _ = reply.send(self.create_room(clock, &request));
-            }
-            Ask::ListRooms(names, reply) => {
-                let mut rooms: Vec<proto::Room> = self
-                    .rooms
-                    .values()
-                    .filter(|room| names.is_empty() || names.contains(&room.name))
-                    .map(Room::info)
-                    .collect();
-                rooms.sort_by(|a, b| {
-                    (a.creation_time_ms, &a.name).cmp(&(b.creation_time_ms, &b.name))
-                });
-                let _ = reply.send(rooms);
-            }
-            Ask::DeleteRoom(name, reply) => {
-                let deleted = self.numbered(&name).map(|room| {
-                    self.close_room(clock, room, DisconnectReason::RoomDeleted);
-                });
-                let _ = reply.send(deleted);
-            }
-            Ask::ListParticipants(room, reply) => {
-                self.ask_room(clock, &room, reply, |room, _| Ok(room.everybody()));
-            }
-            Ask::Participant {
-                room,
-                identity,
-                reply,
-            } => self.ask_room(clock, &room, reply, |room, _| {
-                room.participant_info(&identity)
-            }),
-            Ask::RemoveParticipant {
-                room,
-                identity,
-                reply,
-            } => self.ask_room(clock, &room, reply, |room, cx| room.expel(&identity, cx)),
-            Ask::MuteTrack {
-                room,
-                identity,
-                track,
-                muted,
-                reply,
-            } => self.ask_room(clock, &room, reply, |room, cx| {
-                room.mute_from_afar(&identity, &track, muted, cx)
-            }),
-            Ask::UpdateParticipant(request, reply) => {
-                let name = request.room.clone();
-                self.ask_room(clock, &name, reply, |room, cx| {
-                    room.update_participant(*request, cx)
-                });
-            }
-            Ask::UpdateRoomMetadata {
-                room,
-                metadata,
-                reply,
-            } => self.ask_room(clock, &room, reply, |room, cx| {
-                room.set_metadata(metadata, cx)
-            }),
-            Ask::SendData(request, reply) => {
-                let name = request.room.clone();
-                self.ask_room(clock, &name, reply, |room, cx| {
-                    room.send_data(&request, cx);
-                    Ok(())
-                });
-            }
-        }
-    }
-
-    fn create_room(
-        &mut self,
-        clock: Clock,
-        request: &proto::CreateRoomRequest,
-    ) -> Result<proto::Room, RoomError> {
-        if self.stopped {
-            return Err(RoomError::Stopping);
-        }
-        crate::room::check_room(&request.name, &request.metadata)?;
-        let limit = self.config.rooms.max_open;
-        let number = match self.names.get(&request.name) {
-            Some(number) => *number,
-            None => self
-                .open_room(clock, &request.name, request)
-                .ok_or(RoomError::TooManyRooms { limit })?,
-        };
-        Ok(self.rooms[&number].info())
-    }
-
-    fn ask_room<T>(
-        &mut self,
-        clock: Clock,
-        name: &str,
-        reply: Reply<T>,
-        answer: impl FnOnce(&mut Room, &mut Cx<'_>) -> Result<T, RoomError>,
-    ) {
-        let answer = self.numbered(name).and_then(|room| {
-            self.with_room(clock, room, answer)
-                .unwrap_or(Err(RoomError::RoomUnknown))
-        });
-        // The asker may have gone.
-        let _ = reply.send(answer);
-    }
-
-    fn numbered(&self, name: &str) -> Result<RoomId, RoomError> {
-        self.names.get(name).copied().ok_or(RoomError::RoomUnknown)
-    }
-
-    fn media(&mut self, clock: Clock, event: Event) {
-        match event {
-            Event::Connected { session, .. } => {
-                self.with_seat(
-                    clock,
-                    self.routes.sessions.get(&session).copied(),
-                    |room, seat, cx| {
-                        room.connected(seat.participant, session, cx);
-                    },
-                );
-            }
-            Event::Disconnected { session, reason } => {
-                self.with_seat(
-                    clock,
-                    self.routes.sessions.get(&session).copied(),
-                    |room, seat, cx| {
-                        room.disconnected(seat.participant, session, reason, cx);
-                    },
-                );
-            }
-            Event::Data {
-                session,
-                channel,
-                payload,
-            } => {
-                self.with_seat(
-                    clock,
-                    self.routes.sessions.get(&session).copied(),
-                    |room, seat, cx| {
-                        room.data(seat.participant, channel, &payload, cx);
-                    },
-                );
-            }
-            Event::TrackActive { track, codec, .. } => {
-                self.with_seat(
-                    clock,
-                    self.routes.tracks.get(&track).copied(),
-                    |room, seat, cx| {
-                        room.track_active(seat.participant, track, codec, cx);
-                    },
-                );
-            }
-            Event::Levels(levels) => {
-                let levels = levels
-                    .into_iter()
-                    .map(|(track, level)| (track, level.linear()));
-                self.levels(clock, levels);
-            }
-            Event::Quality(quality) => {
-                let seat = self.routes.sessions.get(&quality.session).copied();
-                self.with_seat(clock, seat, |room, seat, _| {
-                    room.quality(seat.participant, &quality);
-                });
-            }
-            Event::Adopted { .. } | Event::DataOpen { .. } | Event::TrackStalled { .. } => {}
-        }
-    }
-
-    fn mixer(&mut self, clock: Clock, event: MixerEvent) {
-        match event {
-            MixerEvent::Levels(levels) => {
-                let heard: Vec<(TrackId, f32)> = levels
-                    .into_iter()
-                    .map(|(track, level)| (track, palabre_media::sfu::Level(level).linear()))
-                    .collect();
-                // Also where nothing is heard: that is how silence is told.
-                let mixed = self.rooms.values().filter(|room| room.is_mixed());
-                for room in mixed.map(|room| room.number).collect::<Vec<_>>() {
-                    self.with_room(clock, room, |room, cx| room.leg_levels(&heard, cx));
-                }
-            }
-            MixerEvent::RoomFailed(room) => {
-                self.with_room(clock, room, Room::mix_failed);
-            }
-            MixerEvent::LegFailed(leg) => self.leg_closed(clock, leg),
-        }
-    }
-
-    fn levels(&mut self, clock: Clock, levels: impl Iterator<Item = (TrackId, f32)>) {
-        let mut by_room: HashMap<RoomId, Vec<(TrackId, f32)>> = HashMap::new();
-        for (track, level) in levels {
-            if let Some(seat) = self.routes.tracks.get(&track) {
-                by_room.entry(seat.room).or_default().push((track, level));
-            }
-        }
-        for (room, levels) in by_room {
-            self.with_room(clock, room, |room, cx| room.levels(&levels, cx));
         }
     }
 
@@ -718,16 +389,5 @@ impl Shard {
                 self.signal_closed(clock, connection);
             }
         }
-    }
-}
-
-/// How a room is to be made, as a token says it.
-fn options(config: &proto::RoomConfiguration) -> proto::CreateRoomRequest {
-    proto::CreateRoomRequest {
-        empty_timeout: config.empty_timeout,
-        departure_timeout: config.departure_timeout,
-        max_participants: config.max_participants,
-        metadata: config.metadata.clone(),
-        ..Default::default()
     }
 }
