@@ -1,7 +1,7 @@
 //! The media socket: batched receive, trains by segmentation offload, sleeping, waking, pinning.
 //!
-//! The only file with `unsafe`: each block is one call into the kernel with buffers this file
-//! owns. Knows nothing of sessions or protocols.
+//! The only module with `unsafe`: each block is one call into the kernel, or one look at what it
+//! wrote, with buffers this module owns. Knows nothing of sessions or protocols.
 //!
 //! ```text
 //! recvmmsg + UDP_GRO: one entry may hold several datagrams of one sender
@@ -9,15 +9,24 @@
 //! ```
 #![allow(unsafe_code)]
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+mod address;
+mod control;
+mod wake;
+
+use std::io;
 use std::mem::{self, MaybeUninit};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use palabre_media::sfu::Train;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use address::{read_name, write_name};
+use control::{CONTROL_LEN, Control, segment_of, write_segment};
+use wake::wait;
+
+pub use wake::{Wake, sleep};
 
 /// Entries in one receive call. Higher saves calls under load, each costs 64 KiB of address
 /// space (touched only as far as datagrams reach).
@@ -37,12 +46,6 @@ const SEND_PATIENCE: Duration = Duration::from_millis(2);
 
 /// Offload errors in a row after which trains are sent as single datagrams for good.
 const OFFLOAD_STRIKES: u32 = 3;
-
-const CONTROL_LEN: usize = 64;
-
-#[derive(Clone, Copy)]
-#[repr(C, align(8))]
-struct Control([u8; CONTROL_LEN]);
 
 /// One worker's socket on the shared port.
 #[derive(Debug)]
@@ -323,98 +326,6 @@ fn socket_option(socket: &UdpSocket, option: libc::c_int, value: libc::c_int) ->
     }
 }
 
-/// `UDP_SEGMENT` as a control message; returns its length.
-fn write_segment(control: &mut Control, segment: u16) -> usize {
-    // Laid out as cmsg(3) says: header, then the value, both aligned to the word size.
-    const HEADER: usize = mem::size_of::<libc::cmsghdr>();
-    let header = &mut control.0;
-    header[..mem::size_of::<usize>()].copy_from_slice(&(HEADER + 2).to_ne_bytes());
-    let level_at = mem::offset_of!(libc::cmsghdr, cmsg_level);
-    header[level_at..level_at + 4].copy_from_slice(&libc::SOL_UDP.to_ne_bytes());
-    let type_at = mem::offset_of!(libc::cmsghdr, cmsg_type);
-    header[type_at..type_at + 4].copy_from_slice(&libc::UDP_SEGMENT.to_ne_bytes());
-    header[HEADER..HEADER + 2].copy_from_slice(&segment.to_ne_bytes());
-    (HEADER + 2).next_multiple_of(mem::size_of::<usize>())
-}
-
-/// The segment size of a coalesced entry (`UDP_GRO`).
-fn segment_of(header: &libc::msghdr) -> Option<usize> {
-    // SAFETY: `header` was filled by recvmmsg: its control area and length are valid, and
-    // CMSG_FIRSTHDR/CMSG_NXTHDR stay inside them.
-    let mut message = unsafe { libc::CMSG_FIRSTHDR(header) };
-    while !message.is_null() {
-        // SAFETY: a non-null result of the two macros points at a whole cmsghdr.
-        let (level, kind) = unsafe { ((*message).cmsg_level, (*message).cmsg_type) };
-        if level == libc::SOL_UDP && kind == libc::UDP_GRO {
-            // SAFETY: the data of UDP_GRO is one c_int; it may be unaligned.
-            let segment = unsafe {
-                libc::CMSG_DATA(message)
-                    .cast::<libc::c_int>()
-                    .read_unaligned()
-            };
-            return usize::try_from(segment).ok();
-        }
-        // SAFETY: as above.
-        message = unsafe { libc::CMSG_NXTHDR(header, message) };
-    }
-    None
-}
-
-fn write_name(name: &mut MaybeUninit<libc::sockaddr_storage>, address: SocketAddr) -> u32 {
-    match address {
-        SocketAddr::V4(v4) => {
-            let value = libc::sockaddr_in {
-                sin_family: libc::AF_INET as u16,
-                sin_port: v4.port().to_be(),
-                sin_addr: libc::in_addr {
-                    s_addr: u32::from(*v4.ip()).to_be(),
-                },
-                sin_zero: [0; 8],
-            };
-            // SAFETY: sockaddr_storage is large and aligned enough for any socket address.
-            unsafe { name.as_mut_ptr().cast::<libc::sockaddr_in>().write(value) };
-            mem::size_of::<libc::sockaddr_in>() as u32
-        }
-        SocketAddr::V6(v6) => {
-            let value = libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as u16,
-                sin6_port: v6.port().to_be(),
-                sin6_flowinfo: v6.flowinfo(),
-                sin6_addr: libc::in6_addr {
-                    s6_addr: v6.ip().octets(),
-                },
-                sin6_scope_id: v6.scope_id(),
-            };
-            // SAFETY: as above.
-            unsafe { name.as_mut_ptr().cast::<libc::sockaddr_in6>().write(value) };
-            mem::size_of::<libc::sockaddr_in6>() as u32
-        }
-    }
-}
-
-fn read_name(name: &MaybeUninit<libc::sockaddr_storage>) -> Option<SocketAddr> {
-    let name = name.as_ptr();
-    // SAFETY: the storage was zeroed at birth and written by the kernel; the family field is
-    // common to all socket addresses.
-    let family = i32::from(unsafe { (*name).ss_family });
-    match family {
-        libc::AF_INET => {
-            // SAFETY: the family says which layout the storage has.
-            let v4 = unsafe { *name.cast::<libc::sockaddr_in>() };
-            let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
-            Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
-        }
-        libc::AF_INET6 => {
-            // SAFETY: as above.
-            let v6 = unsafe { *name.cast::<libc::sockaddr_in6>() };
-            let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
-            let port = u16::from_be(v6.sin6_port);
-            Some(SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into())
-        }
-        _ => None,
-    }
-}
-
 /// Room for one receive call, reused for all of a worker's life.
 pub struct ReceiveBatch {
     bytes: Vec<u8>,
@@ -450,90 +361,6 @@ impl ReceiveBatch {
             })
             .flatten()
     }
-}
-
-/// Wakes a sleeping thread (an eventfd).
-#[derive(Debug)]
-pub struct Wake {
-    file: File,
-}
-
-impl Wake {
-    /// A wake that nobody has called yet.
-    pub fn new() -> io::Result<Self> {
-        // SAFETY: no pointers are passed.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `fd` was just created and nobody else owns it.
-        let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-        Ok(Self { file })
-    }
-
-    /// Ends the other side's sleep, now or as soon as it begins.
-    pub fn call(&self) {
-        // Fails only when the counter is full, and then the sleeper wakes anyway.
-        let _ = (&self.file).write(&1u64.to_ne_bytes());
-    }
-
-    /// Forgets calls so far.
-    pub fn clear(&self) {
-        let _ = (&self.file).read(&mut [0; 8]);
-    }
-
-    /// Sleeps until called or until `timeout`.
-    pub fn sleep(&self, timeout: Duration) {
-        let _ = wait(&[(self.file.as_raw_fd(), libc::POLLIN)], Some(timeout));
-        self.clear();
-    }
-}
-
-/// Sleeps until a datagram arrives, `wake` is called or `timeout` has passed (`None`: for ever).
-pub fn sleep(socket: &MediaSocket, wake: &Wake, timeout: Option<Duration>) {
-    let sources = [
-        (socket.socket.as_raw_fd(), libc::POLLIN),
-        (wake.file.as_raw_fd(), libc::POLLIN),
-    ];
-    if wait(&sources, timeout).is_ok_and(|ready| ready & 2 != 0) {
-        wake.clear();
-    }
-}
-
-/// `ppoll`: a bit for each source that is ready, the first is bit 0.
-fn wait(sources: &[(libc::c_int, libc::c_short)], timeout: Option<Duration>) -> io::Result<u32> {
-    let mut polled = [libc::pollfd {
-        fd: -1,
-        events: 0,
-        revents: 0,
-    }; 2];
-    for (entry, &(fd, events)) in polled.iter_mut().zip(sources) {
-        (entry.fd, entry.events) = (fd, events);
-    }
-    let timeout = timeout.map(|timeout| libc::timespec {
-        tv_sec: timeout.as_secs().min(3600) as libc::time_t,
-        tv_nsec: timeout.subsec_nanos() as libc::c_long,
-    });
-    let timeout = timeout
-        .as_ref()
-        .map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: the array and the optional timespec live on this stack during the call; entries
-    // beyond `sources` have a negative descriptor, which ppoll ignores.
-    let count = unsafe {
-        libc::ppoll(
-            polled.as_mut_ptr(),
-            polled.len() as libc::nfds_t,
-            timeout,
-            std::ptr::null(),
-        )
-    };
-    if count < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let ready = polled.iter().enumerate();
-    Ok(ready.fold(0, |bits, (index, entry)| {
-        bits | u32::from(entry.revents != 0) << index
-    }))
 }
 
 /// Keeps the calling thread on one core, so that its caches and its socket's queue stay with it.
@@ -686,14 +513,5 @@ mod tests {
         assert_eq!(first[0].local(), first[1].local());
         let refused = MediaSocket::open(first[0].local(), 1).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
-    }
-
-    #[test]
-    fn a_call_before_sleep_ends_it_at_once() {
-        let wake = Wake::new().unwrap();
-        wake.call();
-        let start = std::time::Instant::now();
-        wake.sleep(Duration::from_secs(60));
-        assert!(start.elapsed() < Duration::from_secs(30));
     }
 }
