@@ -295,7 +295,6 @@ fn subscriber(seat: Seat, cx: &mut Cx<'_>) -> Subscriber {
         outstanding: None,
         answered: false,
         restarting: false,
-        trickle: true,
         connected: false,
     }
 }

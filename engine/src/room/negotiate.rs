@@ -1,4 +1,8 @@
-//! What we tell clients about our end: description parameters and trickled candidates.
+//! What we tell clients about our end: description parameters, candidates among them.
+//!
+//! Nothing is trickled: every candidate is known before the first description and stands in it,
+//! which says `a=end-of-candidates` and claims no trickling (RFC 8838 §4). A trickled candidate
+//! would have to name a media section of its description, whose names the client chooses.
 
 use palabre_media::jsep::{LocalParameters, TrackPolicy};
 use palabre_media::sfu::Codec;
@@ -6,8 +10,7 @@ use palabre_media::transport::IceCredentials;
 
 use super::context::Host;
 use super::track::Track;
-use crate::proto::signal_response::Message;
-use crate::proto::{self, AudioTrackFeature, SignalTarget};
+use crate::proto::AudioTrackFeature;
 
 /// Our end of one connection.
 pub(super) fn local(credentials: &IceCredentials, host: &Host) -> LocalParameters {
@@ -16,26 +19,6 @@ pub(super) fn local(credentials: &IceCredentials, host: &Host) -> LocalParameter
         fingerprint: host.fingerprint,
         candidates: host.candidates.clone(),
     }
-}
-
-/// Our candidates as `trickle` messages; the last one says that it is.
-pub(super) fn trickle(host: &Host, target: SignalTarget) -> Vec<Message> {
-    let last = host.candidates.len().saturating_sub(1);
-    let candidates = host.candidates.iter().enumerate();
-    candidates
-        .map(|(index, candidate)| {
-            let init = serde_json::json!({
-                "candidate": candidate.to_attribute(index),
-                "sdpMid": "0",
-                "sdpMLineIndex": 0,
-            });
-            Message::Trickle(proto::TrickleRequest {
-                candidate_init: init.to_string(),
-                target: target as i32,
-                r#final: index == last,
-            })
-        })
-        .collect()
 }
 
 /// How an announced track shall be sent.

@@ -95,8 +95,6 @@ pub(crate) struct Subscriber {
     pub(crate) answered: bool,
     /// Credentials changed; the workers learn the client's with the answer.
     pub(crate) restarting: bool,
-    /// Candidates are to be sent after the next offer.
-    pub(crate) trickle: bool,
     pub(crate) connected: bool,
 }
 

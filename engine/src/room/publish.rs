@@ -7,7 +7,7 @@ use palabre_media::transport::{DataChannelPolicy, TransportConfig};
 
 use super::context::{Cx, ParticipantKey, Seat};
 use super::join::{credentials, description_id};
-use super::negotiate::{local, policy, trickle};
+use super::negotiate::{local, policy};
 use super::participant::{Link, Publisher};
 use super::signal::{Refused, answer};
 use super::track::Track;
@@ -16,7 +16,7 @@ use crate::legs;
 use crate::proto::leave_request::Action;
 use crate::proto::request_response::{Reason, Request};
 use crate::proto::signal_response::Message;
-use crate::proto::{self, DisconnectReason, SignalTarget};
+use crate::proto::{self, DisconnectReason};
 use crate::shard::ConnectionId;
 
 impl Room {
@@ -137,11 +137,6 @@ impl Room {
                 ..Default::default()
             }),
         );
-        if first || restart {
-            for message in trickle(cx.host, SignalTarget::Publisher) {
-                cx.send(connection, message);
-            }
-        }
         Ok(())
     }
 

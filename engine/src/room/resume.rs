@@ -116,7 +116,6 @@ impl Room {
         subscriber.outstanding = None;
         subscriber.offerer.abandon();
         subscriber.restarting = true;
-        subscriber.trickle = true;
         subscriber.dirty = true;
         cx.media.command(
             subscriber.session,

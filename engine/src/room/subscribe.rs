@@ -8,14 +8,14 @@ use palabre_media::jsep::{JsepError, SendTrack};
 use palabre_media::sfu::{Command, SendParameters};
 
 use super::context::{Cx, ParticipantKey};
-use super::negotiate::{local, trickle};
+use super::negotiate::local;
 use super::participant::{Link, Participant, Setting, Subscription};
 use super::signal::Refused;
 use super::track::Track;
 use super::{Departure, Room};
 use crate::proto::leave_request::Action;
 use crate::proto::signal_response::Message;
-use crate::proto::{self, DisconnectReason, SignalTarget, SubscriptionError, VideoQuality};
+use crate::proto::{self, DisconnectReason, SubscriptionError, VideoQuality};
 use crate::shard::ConnectionId;
 
 /// Choices one client may have on record; older ones stay, newer ones are refused.
@@ -236,7 +236,6 @@ impl Room {
             return;
         };
         subscriber.outstanding = Some(cx.now);
-        let with_candidates = std::mem::take(&mut subscriber.trickle);
         let tracks = subscriber.offerer.tracks();
         let mid_to_track_id = tracks
             .map(|(mid, track)| (mid.to_string(), track.track_id.clone()))
@@ -250,11 +249,6 @@ impl Room {
                 mid_to_track_id,
             }),
         );
-        if with_candidates {
-            for message in trickle(cx.host, SignalTarget::Subscriber) {
-                cx.send(connection, message);
-            }
-        }
     }
 
     /// The client's answer to our offer: what it accepts flows from now on.
