@@ -40,6 +40,9 @@ const GIVE_UP: Duration = Duration::from_millis(200);
 const LEVEL_TICKS: u64 = 20;
 /// Loudness from which a leg is reported, in -dBov: softer is line noise.
 const AUDIBLE: u8 = 50;
+/// Loudness from which a leg that is reported stays so. The distance is what a voice at the edge may
+/// waver: more keeps noise going, less flickers.
+const STILL_AUDIBLE: u8 = 55;
 /// Voice packets kept for reuse.
 const POOL: usize = 512;
 
@@ -459,7 +462,12 @@ impl<M: Mesh> MixerThread<M> {
                 continue;
             };
             let loudest = line.take_loudest();
-            let audible = loudest < AUDIBLE;
+            let threshold = if station.audible {
+                STILL_AUDIBLE
+            } else {
+                AUDIBLE
+            };
+            let audible = loudest < threshold;
             if audible || station.audible {
                 self.levels
                     .push((place.track, if audible { loudest } else { 127 }));

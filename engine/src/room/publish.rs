@@ -293,7 +293,9 @@ impl Room {
         if track.published {
             self.changed.insert(key);
         }
+        let owner = participant.sid.clone();
         self.forget_track(&track, cx);
+        self.silence(&owner, id, cx);
     }
 
     /// Mutes or unmutes a track of `key`, for everybody.
@@ -337,7 +339,7 @@ impl Room {
             });
         }
         if muted && kind == MediaKind::Audio {
-            self.silence(&owner, cx);
+            self.silence(&owner, id, cx);
         }
         Ok(())
     }

@@ -13,35 +13,51 @@ use crate::shard::ConnectionId;
 /// Changes of level smaller than this are not worth a message to everybody.
 const LEVEL_STEP: f32 = 0.05;
 
-/// Participants that speak now, by sid, with the level last told.
+/// Participants that speak now, by sid.
 #[derive(Debug, Default)]
 pub(super) struct Speakers {
+    /// Tracks that are not silent, with their levels: a participant is as loud as its loudest.
+    heard: BTreeMap<String, BTreeMap<TrackId, f32>>,
+    /// The level last told.
     active: BTreeMap<String, f32>,
     /// Telephones heard in the mixer's last report; it lists only those that are not silent.
     legs: BTreeSet<TrackId>,
 }
 
 impl Speakers {
-    /// Takes a level (0 = silent, 1 = full scale); says whether everybody should hear of it.
-    fn set(&mut self, sid: &str, level: f32) -> bool {
-        if level <= 0.0 {
-            return self.active.remove(sid).is_some();
-        }
-        match self.active.get_mut(sid) {
-            Some(told) if (*told - level).abs() < LEVEL_STEP => false,
-            Some(told) => {
-                *told = level;
-                true
-            }
-            None => {
-                self.active.insert(sid.to_owned(), level);
-                true
+    /// Takes the level of a track (0 = silent, 1 = full scale).
+    fn note(&mut self, sid: &str, track: TrackId, level: f32) {
+        if level > 0.0 {
+            let tracks = self.heard.entry(sid.to_owned()).or_default();
+            tracks.insert(track, level);
+        } else if let Some(tracks) = self.heard.get_mut(sid) {
+            tracks.remove(&track);
+            if tracks.is_empty() {
+                self.heard.remove(sid);
             }
         }
     }
 
+    /// What everybody should hear of a participant whose tracks changed, if anything.
+    fn change(&mut self, sid: &str) -> Option<proto::SpeakerInfo> {
+        let tracks = self.heard.get(sid).into_iter().flat_map(BTreeMap::values);
+        let level = tracks.copied().fold(0.0, f32::max);
+        let told = self.active.get(sid).copied();
+        if level <= 0.0 {
+            told?;
+            self.active.remove(sid);
+        } else {
+            if told.is_some_and(|told| (told - level).abs() < LEVEL_STEP) {
+                return None;
+            }
+            self.active.insert(sid.to_owned(), level);
+        }
+        Some(speaker(sid, level))
+    }
+
     /// A participant left: clients forget it by themselves.
     pub(super) fn forget(&mut self, sid: &str) {
+        self.heard.remove(sid);
         self.active.remove(sid);
     }
 
@@ -50,24 +66,30 @@ impl Speakers {
         if self.active.is_empty() {
             return;
         }
-        let speakers = self.active.iter().map(|(sid, level)| proto::SpeakerInfo {
-            sid: sid.clone(),
-            level: *level,
-            active: true,
-        });
-        cx.send(
-            connection,
-            Message::SpeakersChanged(proto::SpeakersChanged {
-                speakers: speakers.collect(),
-            }),
-        );
+        let speakers = self.active.iter();
+        let speakers = speakers.map(|(sid, level)| speaker(sid, *level));
+        cx.send(connection, message(speakers.collect()));
     }
+}
+
+fn speaker(sid: &str, level: f32) -> proto::SpeakerInfo {
+    proto::SpeakerInfo {
+        sid: sid.to_owned(),
+        level,
+        active: level > 0.0,
+    }
+}
+
+/// `speakers_changed`: the loudest first, those that ended last.
+fn message(mut speakers: Vec<proto::SpeakerInfo>) -> Message {
+    speakers.sort_by(|a, b| b.level.total_cmp(&a.level));
+    Message::SpeakersChanged(proto::SpeakersChanged { speakers })
 }
 
 impl Room {
     /// Levels of tracks that changed; 0 = went silent.
     pub(crate) fn levels(&mut self, levels: &[(TrackId, f32)], cx: &mut Cx<'_>) {
-        let mut loudest: BTreeMap<String, f32> = BTreeMap::new();
+        let mut changed: BTreeSet<String> = BTreeSet::new();
         for (track, level) in levels {
             let owner = cx
                 .routes
@@ -82,21 +104,15 @@ impl Room {
                 continue;
             }
             let level = if muted { 0.0 } else { *level };
-            let entry = loudest.entry(owner.sid.clone()).or_default();
-            *entry = entry.max(level);
+            self.speakers.note(&owner.sid, *track, level);
+            changed.insert(owner.sid.clone());
         }
-        let speakers: Vec<proto::SpeakerInfo> = loudest
-            .into_iter()
-            .filter(|(sid, level)| self.speakers.set(sid, *level))
-            .map(|(sid, level)| proto::SpeakerInfo {
-                sid,
-                level,
-                active: level > 0.0,
-            })
+        let speakers: Vec<proto::SpeakerInfo> = changed
+            .iter()
+            .filter_map(|sid| self.speakers.change(sid))
             .collect();
         if !speakers.is_empty() {
-            let message = Message::SpeakersChanged(proto::SpeakersChanged { speakers });
-            self.broadcast(&message, cx);
+            self.broadcast(&message(speakers), cx);
         }
     }
 
@@ -122,17 +138,11 @@ impl Room {
         self.levels(&levels, cx);
     }
 
-    /// A muted participant does not speak.
-    pub(super) fn silence(&mut self, sid: &str, cx: &mut Cx<'_>) {
-        if self.speakers.set(sid, 0.0) {
-            let message = Message::SpeakersChanged(proto::SpeakersChanged {
-                speakers: vec![proto::SpeakerInfo {
-                    sid: sid.to_owned(),
-                    level: 0.0,
-                    active: false,
-                }],
-            });
-            self.broadcast(&message, cx);
+    /// A track that is muted or gone is not heard.
+    pub(super) fn silence(&mut self, sid: &str, track: TrackId, cx: &mut Cx<'_>) {
+        self.speakers.note(sid, track, 0.0);
+        if let Some(speaker) = self.speakers.change(sid) {
+            self.broadcast(&message(vec![speaker]), cx);
         }
     }
 }

@@ -432,7 +432,7 @@ impl Router {
             for received in session.received.iter_mut().flatten() {
                 let track = received.parameters.track;
                 if received.parameters.kind == MediaKind::Audio {
-                    levels.extend(received.loudness.interval().map(|level| (track, level)));
+                    levels.extend(received.loudness.interval(now).map(|level| (track, level)));
                 }
                 if let Some(stalled) = received.stall(now) {
                     self.shared

@@ -1,8 +1,6 @@
 //! The ablation table of LiveKit clients turned round: each thing whose lack breaks an SDK is
 //! there, and where it must be.
 
-use palabre_media::sfu::Event;
-
 use super::*;
 
 #[test]
@@ -305,36 +303,6 @@ fn tokens_of_short_life_come_before_half_of_it_is_over() {
         assert!(since_last <= 31, "none for {since_last} s");
     }
     assert!((9..=10).contains(&tokens), "{tokens} tokens");
-}
-
-#[test]
-fn silence_is_told_as_an_inactive_speaker() {
-    let mut world = World::new();
-    let mut alice = world.seated("alice");
-    let mut bob = world.seated("bob");
-    let (_, track) = world.publish(&mut alice, "mic", TrackType::Audio);
-    bob.messages();
-    let level = |level| Input::Media(Event::Levels(vec![(track, level)]));
-    world.handle(level(palabre_media::sfu::Level(20)));
-    world.handle(level(palabre_media::sfu::Level(20)));
-    world.handle(level(palabre_media::sfu::Level::SILENT));
-    let told: Vec<(bool, bool)> = bob
-        .messages()
-        .into_iter()
-        .filter_map(|message| match message {
-            Message::SpeakersChanged(changed) => {
-                assert_eq!(changed.speakers[0].sid, alice.sid);
-                let level = changed.speakers[0].level;
-                Some((changed.speakers[0].active, level > 0.0 && level <= 1.0))
-            }
-            _ => None,
-        })
-        .collect();
-    assert_eq!(
-        told,
-        [(true, true), (false, false)],
-        "deltas, and only changes"
-    );
 }
 
 #[test]

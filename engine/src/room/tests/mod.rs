@@ -5,6 +5,7 @@ mod hostile;
 mod messages;
 mod rights;
 mod sdp;
+mod speakers;
 mod telephone;
 
 use std::sync::{Arc, Mutex};

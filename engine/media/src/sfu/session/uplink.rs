@@ -204,7 +204,7 @@ impl Session {
             source.key_frame.arrived();
         }
         if let Some(level) = values.audio_level.filter(|_| !received.muted) {
-            received.loudness.note(level);
+            received.loudness.note(now, level);
         }
         if received.seen & (1 << role.layer) == 0 {
             received.seen |= 1 << role.layer;
