@@ -1,0 +1,15 @@
+//! What the appliance must understand before it has an operating system: the kernel command
+//! line, the partition table, the dm-verity superblock, and which module drives which device.
+//!
+//! Everything here is bytes in, decisions out: no system call, no root, no clock. The program
+//! `palabre-init` is the thin shell that mounts and executes. The partition table lives here and
+//! nowhere else: the updater ([`gpt::Table::store`]) uses the same rules that boot reads by.
+
+pub mod cmdline;
+pub mod disk;
+pub mod gpt;
+pub mod modules;
+pub mod verity;
+
+#[doc(hidden)]
+pub mod mutate;

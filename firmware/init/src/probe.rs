@@ -1,0 +1,233 @@
+//! What the machine has: its devices, the modules that drive them, its disks.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use palabre_init::disk::FileDisk;
+use palabre_init::gpt::{self, Guid};
+use palabre_init::modules::{Modules, name_of};
+
+use crate::mounts;
+
+/// The partition that systemd-boot was started from, which it writes itself (systemd's Boot
+/// Loader Interface).
+const BOOTED_ESP: &str =
+    "/sys/firmware/efi/efivars/LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+/// `MODULE_INIT_COMPRESSED_FILE` of finit_module(2).
+const COMPRESSED: i32 = 4;
+/// Folders below `/sys/devices` are not this deep.
+const MAX_DEPTH: u32 = 32;
+/// Virtual block devices, which never hold the root.
+const VIRTUAL: [&str; 6] = ["loop", "ram", "zram", "dm-", "md", "nbd"];
+
+/// The modules at hand and those in the kernel.
+#[derive(Default)]
+pub(crate) struct Loaded {
+    folder: PathBuf,
+    modules: Modules,
+    seen: BTreeSet<String>,
+    done: BTreeSet<String>,
+    failed: Vec<String>,
+    uevents: Option<String>,
+}
+
+impl Loaded {
+    /// Reads the lists of the running kernel.
+    pub(crate) fn open(&mut self) -> Result<(), String> {
+        let release = rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned();
+        self.folder = Path::new("/lib/modules").join(&release);
+        let read = |name: &str| fs::read_to_string(self.folder.join(name));
+        // A kernel with everything built in has no list, and boots.
+        let dep = read("modules.dep").unwrap_or_default();
+        let alias = read("modules.alias").unwrap_or_default();
+        self.modules = Modules::parse(&dep, &alias);
+        Ok(())
+    }
+
+    /// Loads each module whose name starts with `prefix`.
+    pub(crate) fn load_starting_with(&mut self, prefix: &str) {
+        let names = self.modules.starting_with(prefix);
+        let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+        for name in names {
+            self.load(&name);
+        }
+    }
+
+    /// Loads the drivers of every device that has appeared since the last call.
+    pub(crate) fn load_for_devices(&mut self) {
+        loop {
+            let now = fs::read_to_string("/sys/kernel/uevent_seqnum").ok();
+            if now.is_some() && now == self.uevents {
+                return;
+            }
+            self.uevents = now;
+            let mut found = Vec::new();
+            devices(Path::new("/sys/devices"), 0, &mut found);
+            for modalias in found {
+                if self.seen.contains(&modalias) {
+                    continue;
+                }
+                let drivers = self.modules.drivers(&modalias);
+                let drivers: Vec<String> = drivers.into_iter().map(str::to_owned).collect();
+                for driver in drivers {
+                    self.load(&driver);
+                }
+                self.seen.insert(modalias);
+            }
+        }
+    }
+
+    fn load(&mut self, name: &str) {
+        let paths = self.modules.load_order(name);
+        let paths: Vec<String> = paths.into_iter().map(str::to_owned).collect();
+        for path in paths {
+            let name = name_of(&path);
+            if !self.done.insert(name.clone()) {
+                continue;
+            }
+            if let Err(error) = insert(&self.folder.join(&path)) {
+                self.done.remove(&name);
+                let line = format!("{name} ({error})");
+                if !self.failed.contains(&line) {
+                    self.failed.push(line);
+                }
+            }
+        }
+    }
+
+    /// How many modules are in the kernel through us.
+    pub(crate) fn count(&self) -> usize {
+        self.done.len()
+    }
+
+    /// The modules, and those that were refused.
+    pub(crate) fn summary(&self) -> String {
+        let done: Vec<&str> = self.done.iter().map(String::as_str).collect();
+        let mut text = match done.len() {
+            0 => "none".to_owned(),
+            _ => done.join(" "),
+        };
+        if !self.failed.is_empty() {
+            text.push_str(&format!(" (refused: {})", self.failed.join(", ")));
+        }
+        text
+    }
+}
+
+/// Puts one module into the kernel.
+fn insert(path: &Path) -> Result<(), String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let plain = path.extension().is_some_and(|end| end == "ko");
+    let flags = if plain { 0 } else { COMPRESSED };
+    match rustix::system::finit_module(&file, c"", flags) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Collects the modalias of every device below `folder`.
+fn devices(folder: &Path, depth: u32, found: &mut Vec<String>) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
+        if kind.is_dir() && depth < MAX_DEPTH {
+            devices(&entry.path(), depth + 1, found);
+        } else if kind.is_file()
+            && entry.file_name() == "modalias"
+            && let Ok(text) = fs::read_to_string(entry.path())
+        {
+            found.push(text.trim_end().to_owned());
+        }
+    }
+}
+
+/// A disk and its partition table.
+pub(crate) struct Drive {
+    /// Its name below `/dev`.
+    pub(crate) name: String,
+    /// Its content.
+    pub(crate) disk: FileDisk,
+    /// Its partitions.
+    pub(crate) table: Result<gpt::Table, gpt::Error>,
+}
+
+impl Drive {
+    /// The name of partition `number` below `/dev`.
+    pub(crate) fn partition(&self, number: u32) -> Option<String> {
+        let folder = Path::new("/sys/block").join(&self.name);
+        let mut entries = fs::read_dir(folder).ok()?.flatten();
+        entries.find_map(|entry| {
+            let text = fs::read_to_string(entry.path().join("partition")).ok()?;
+            let same = text.trim().parse() == Ok(number);
+            same.then(|| entry.file_name().to_string_lossy().into_owned())
+        })
+    }
+
+    /// The disk in a few words.
+    pub(crate) fn summary(&self) -> String {
+        match &self.table {
+            Ok(table) => {
+                let names: Vec<String> = table
+                    .partitions()
+                    .iter()
+                    .map(|p| format!("{}:{}", p.name, p.uuid))
+                    .collect();
+                format!("{} [{}]", self.name, names.join(" "))
+            }
+            Err(error) => format!("{} ({error})", self.name),
+        }
+    }
+}
+
+/// The disks that have a medium, by name.
+pub(crate) fn drives() -> Vec<Drive> {
+    let mut names: Vec<String> = fs::read_dir("/sys/block")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| !VIRTUAL.iter().any(|start| name.starts_with(start)))
+        .collect();
+    names.sort();
+    names.into_iter().filter_map(drive).collect()
+}
+
+fn drive(name: String) -> Option<Drive> {
+    let number = |file: &str| -> Option<u64> {
+        let path = Path::new("/sys/block").join(&name).join(file);
+        fs::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    // The kernel counts in 512 bytes whatever the disk's sector is.
+    let bytes = number("size").filter(|sectors| *sectors > 0)? * 512;
+    let sector = u32::try_from(number("queue/logical_block_size")?).ok()?;
+    let file = File::open(Path::new("/dev").join(&name)).ok()?;
+    let disk = FileDisk::new(file, sector, bytes);
+    let table = gpt::Table::load(&disk);
+    Some(Drive { name, disk, table })
+}
+
+/// The EFI system partition that the firmware booted from, when it says.
+pub(crate) fn booted_esp() -> Option<Guid> {
+    let mounted = mounts::firmware_variables();
+    let value = fs::read(BOOTED_ESP);
+    if mounted {
+        mounts::forget_firmware_variables();
+    }
+    // Four bytes of attributes, then UTF-16.
+    let value = value.ok()?;
+    let units = value.get(4..)?.chunks_exact(2);
+    let text: String = units
+        .map(|pair| char::from(if pair[1] == 0 { pair[0] } else { b'?' }))
+        .take_while(|c| *c != '\0')
+        .collect();
+    Guid::parse(&text)
+}
