@@ -128,6 +128,8 @@ impl Conference {
         let parameters = LineParameters {
             codec,
             payload_type: 96,
+            receive_payload_type: 96,
+            packet_time: Duration::from_millis(20),
             telephone_event: Some(101),
             sends: true,
             receives: true,

@@ -2,6 +2,7 @@
 //! [`EngineRooms`] is the real thing; tests bring their own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use palabre_engine::directory::{BoxFuture, RoomTicket};
 use palabre_engine::door::{Door, Refusal, Source};
@@ -150,9 +151,11 @@ pub fn leg_parameters(
         remote_rtcp: (!media.rtcp_mux).then_some(media.remote_rtcp),
         codec: codec(media.codec),
         payload_type: media.payload_type,
+        receive_payload_type: media.receive_payload_type,
         telephone_event: media
             .telephone_event
-            .map(|t| (t.payload_type, t.clock_rate)),
+            .map(|t| (t.receive_payload_type, t.clock_rate)),
+        packet_time: Duration::from_millis(media.ptime.into()),
         direction: direction(media.direction),
     }
 }
@@ -168,10 +171,12 @@ pub fn leg_update(media: &sip::Media) -> LegUpdate {
         remote: known(media.remote),
         remote_rtcp: known(media.remote_rtcp).filter(|_| !media.rtcp_mux),
         codec: Some((codec(media.codec), media.payload_type)),
+        receive_payload_type: Some(media.receive_payload_type),
+        packet_time: Some(Duration::from_millis(media.ptime.into())),
         telephone_event: Some(
             media
                 .telephone_event
-                .map(|t| (t.payload_type, t.clock_rate)),
+                .map(|t| (t.receive_payload_type, t.clock_rate)),
         ),
         direction: Some(direction(media.direction)),
     }
@@ -192,5 +197,37 @@ fn direction(direction: sip::Direction) -> Direction {
         sip::Direction::SendOnly => Direction::SendOnly,
         sip::Direction::RecvOnly => Direction::ReceiveOnly,
         sip::Direction::Inactive => Direction::Inactive,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_direction_gets_its_number_and_packets_the_peers_length() {
+        let text = "v=0\r\no=- 1 1 IN IP4 203.0.113.5\r\ns=-\r\nc=IN IP4 203.0.113.5\r\nt=0 0\r\n\
+                    m=audio 5000 RTP/AVP 97 98\r\na=rtpmap:97 opus/48000/2\r\n\
+                    a=rtpmap:98 telephone-event/48000\r\na=ptime:40\r\n";
+        let mut session = sip::sdp::Session::new(7);
+        session.set_local(sip::LocalMedia {
+            rtp: "192.0.2.1:40000".parse().expect("an address"),
+            rtcp_port: None,
+        });
+        let policy = sip::MediaPolicy::default();
+        session.offer(&policy);
+        let peer = std::net::IpAddr::from([203, 0, 113, 5]);
+        let media = session.accept(text.as_bytes(), &policy, peer);
+        let media = media.expect("both have Opus");
+        let rtp = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let leg = leg_parameters(&media, rtp, None);
+        assert_eq!((leg.payload_type, leg.receive_payload_type), (97, 111));
+        assert_eq!(leg.telephone_event, Some((110, 48_000)));
+        assert_eq!(leg.packet_time, Duration::from_millis(40));
+        let update = leg_update(&media);
+        assert_eq!(update.codec, Some((LegCodec::Opus, 97)));
+        assert_eq!(update.receive_payload_type, Some(111));
+        assert_eq!(update.telephone_event, Some(Some((110, 48_000))));
+        assert_eq!(update.packet_time, Some(leg.packet_time));
     }
 }

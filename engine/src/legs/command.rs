@@ -4,6 +4,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use palabre_media::codec::LegCodec;
 use palabre_media::ids::{LegId, TrackId};
@@ -55,10 +56,17 @@ pub struct LegParameters {
     pub remote_rtcp: Option<SocketAddr>,
     /// Audio codec, both ways.
     pub codec: LegCodec,
-    /// RTP payload type of the codec, both ways.
+    /// RTP payload type of the codec in what we send: the number in the peer's description
+    /// (RFC 3264 §5.1).
     pub payload_type: u8,
-    /// Payload type and clock rate of `telephone-event` (RFC 4733), when negotiated.
+    /// RTP payload type of the codec in what we receive: the number in our description.
+    pub receive_payload_type: u8,
+    /// Payload type, in what we receive, and clock rate of `telephone-event` (RFC 4733), when
+    /// negotiated.
     pub telephone_event: Option<(u8, u32)>,
+    /// Sound per packet that the peer asked for (`a=ptime` within `a=maxptime`): 10 to 60 ms in
+    /// tens, of Opus 20, 40 or 60 ms; else the nearest below.
+    pub packet_time: Duration,
     /// Who sends.
     pub direction: Direction,
 }
@@ -70,8 +78,12 @@ pub struct LegUpdate {
     pub remote: Option<SocketAddr>,
     /// New RTCP address of the peer.
     pub remote_rtcp: Option<SocketAddr>,
-    /// New codec and its payload type.
+    /// New codec and its payload type, both ways unless `receive_payload_type` says another.
     pub codec: Option<(LegCodec, u8)>,
+    /// New payload type of the codec in what we receive.
+    pub receive_payload_type: Option<u8>,
+    /// New length of the packets we send.
+    pub packet_time: Option<Duration>,
     /// New `telephone-event` payload type and clock rate; `Some(None)` takes it away.
     pub telephone_event: Option<Option<(u8, u32)>>,
     /// New direction.

@@ -75,6 +75,8 @@ impl Station {
         let line = LineParameters {
             codec: parameters.codec,
             payload_type: parameters.payload_type,
+            receive_payload_type: parameters.receive_payload_type,
+            packet_time: parameters.packet_time,
             telephone_event: parameters
                 .telephone_event
                 .map(|(payload_type, _)| payload_type),
@@ -114,6 +116,13 @@ impl Station {
         if let Some((codec, payload_type)) = update.codec {
             self.parameters.codec = codec;
             self.parameters.payload_type = payload_type;
+            self.parameters.receive_payload_type = payload_type;
+        }
+        if let Some(payload_type) = update.receive_payload_type {
+            self.parameters.receive_payload_type = payload_type;
+        }
+        if let Some(packet_time) = update.packet_time {
+            self.parameters.packet_time = packet_time;
         }
         if let Some(event) = update.telephone_event {
             self.parameters.telephone_event = event.map(|(payload_type, _)| payload_type);

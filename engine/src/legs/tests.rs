@@ -179,6 +179,8 @@ impl Phone {
                 remote_rtcp: None,
                 codec,
                 payload_type: 96,
+                receive_payload_type: 96,
+                packet_time: Duration::from_millis(20),
                 telephone_event: Some((101, 8_000)),
                 direction: Direction::SendReceive,
             })

@@ -4,9 +4,10 @@
 //! hears whom is the [`super::Mixer`]'s.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::branch::Branch;
+use super::packetizer::{MAX_PAYLOAD, Packetizer, packet_millis};
 use super::resample::Upsampler;
 use super::{Sink, dbov};
 use crate::codec::dtmf::{EventDetector, TelephoneEvent, ToneDetector};
@@ -23,18 +24,24 @@ const TAKE_OVER: u8 = 3;
 /// A voice softer than this for `VOICE_HANG` ticks is not sent to the room's web participants (dBov).
 const VOICE_GATE: f32 = -60.0;
 const VOICE_HANG: u8 = 25;
-/// Longest RTP payload of ours: header and one Opus frame.
-const DATAGRAM: usize = 12 + 1275;
+/// Longest datagram of ours: header and one payload.
+const DATAGRAM: usize = 12 + MAX_PAYLOAD;
 
 /// What the SDP offer/answer settled about a leg's audio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineParameters {
     /// Codec, both ways.
     pub codec: LegCodec,
-    /// Its payload type.
+    /// Its payload type in what we send: the number in the peer's description (RFC 3264 §5.1).
     pub payload_type: u8,
-    /// Payload type of `telephone-event`.
+    /// Its payload type in what we receive: the number in ours. The peer's own number is taken as
+    /// well, for peers that use one both ways.
+    pub receive_payload_type: u8,
+    /// Payload type of `telephone-event` in what we receive.
     pub telephone_event: Option<u8>,
+    /// Sound per packet the peer asked for (`a=ptime`, RFC 8866 §6.4): 10 to 60 ms in tens, of
+    /// Opus 20, 40 or 60 ms; else the nearest below.
+    pub packet_time: Duration,
     /// Whether we send.
     pub sends: bool,
     /// Whether its voice counts.
@@ -95,12 +102,20 @@ pub struct Line {
     voice: Option<opus::Encoder>,
     voice_timestamp: u32,
     voice_on: bool,
+    timestamp: u32,
+    packetizer: Packetizer,
+    stream: Stream,
+}
+
+/// The outgoing RTP stream.
+#[derive(Debug)]
+struct Stream {
     ssrc: u32,
     sequence: u16,
-    timestamp: u32,
-    sent_last_tick: bool,
-    sent_packets: u32,
-    sent_octets: u32,
+    /// The next packet follows one without a pause.
+    goes_on: bool,
+    packets: u32,
+    octets: u32,
     datagram: Box<[u8; DATAGRAM]>,
 }
 
@@ -130,13 +145,16 @@ impl Line {
             voice: None,
             voice_timestamp: start.timestamp,
             voice_on: false,
-            ssrc: start.ssrc,
-            sequence: start.sequence,
             timestamp: start.timestamp,
-            sent_last_tick: false,
-            sent_packets: 0,
-            sent_octets: 0,
-            datagram: Box::new([0; DATAGRAM]),
+            packetizer: Packetizer::default(),
+            stream: Stream {
+                ssrc: start.ssrc,
+                sequence: start.sequence,
+                goes_on: false,
+                packets: 0,
+                octets: 0,
+                datagram: Box::new([0; DATAGRAM]),
+            },
         };
         line.adopt_codec();
         line
@@ -151,6 +169,7 @@ impl Line {
         self.native = vec![0.0; self.playout.tick_samples()];
         self.source = None;
         self.own = None;
+        self.packetizer.clear();
     }
 
     /// Applies a renegotiation. The outgoing stream keeps its SSRC and goes on.
@@ -191,7 +210,8 @@ impl Line {
     }
 
     fn negotiated(&self, payload_type: u8) -> bool {
-        payload_type == self.parameters.payload_type
+        payload_type == self.parameters.receive_payload_type
+            || payload_type == self.parameters.payload_type
             || Some(payload_type) == self.parameters.telephone_event
             || payload_type == COMFORT_NOISE
     }
@@ -235,7 +255,9 @@ impl Line {
         if !self.parameters.receives {
             return Ok((header, None));
         }
-        if header.payload_type == COMFORT_NOISE && self.parameters.payload_type != COMFORT_NOISE {
+        if header.payload_type == COMFORT_NOISE
+            && self.parameters.receive_payload_type != COMFORT_NOISE
+        {
             self.playout
                 .push_noise(now, header.sequence, header.timestamp);
         } else {
@@ -361,41 +383,67 @@ impl Line {
     /// Sends this tick: the next packet of the stream, or, with `None`, the passing of its time.
     pub(super) fn send(&mut self, id: LegId, payload: Option<&[u8]>, sink: &mut impl Sink) {
         let timestamp = self.timestamp;
-        self.timestamp = timestamp.wrapping_add(self.parameters.codec.clock_rate() / 50);
-        let payload = payload.filter(|p| self.parameters.sends && p.len() <= DATAGRAM - 12);
-        let Some(payload) = payload else {
-            self.sent_last_tick = false;
-            return;
+        let LineParameters {
+            codec,
+            payload_type,
+            sends,
+            packet_time,
+            ..
+        } = self.parameters;
+        self.timestamp = timestamp.wrapping_add(codec.clock_rate() / 50);
+        let (packetizer, stream) = (&mut self.packetizer, &mut self.stream);
+        let mut send = |timestamp, payload: &[u8]| {
+            sink.send(id, stream.packet(payload_type, timestamp, payload));
         };
-        let fields = RtpFields {
-            payload_type: self.parameters.payload_type,
-            marker: !std::mem::replace(&mut self.sent_last_tick, true),
-            sequence: self.sequence,
-            timestamp,
-            ssrc: self.ssrc,
-        };
-        self.sequence = self.sequence.wrapping_add(1);
-        self.sent_packets = self.sent_packets.wrapping_add(1);
-        self.sent_octets = self.sent_octets.wrapping_add(payload.len() as u32);
-        let datagram = &mut self.datagram[..12 + payload.len()];
-        write_header(&mut datagram[..12], &fields);
-        datagram[12..].copy_from_slice(payload);
-        sink.send(id, datagram);
+        match payload.filter(|payload| sends && payload.len() <= MAX_PAYLOAD) {
+            Some(payload) => {
+                let millis = packet_millis(codec, packet_time);
+                packetizer.push(codec, millis, timestamp, payload, send);
+            }
+            None => {
+                if sends {
+                    packetizer.flush(&mut send);
+                } else {
+                    packetizer.clear();
+                }
+                stream.goes_on = false;
+            }
+        }
     }
 
     /// SSRC, current timestamp, packets and octets sent: what a sender report says (RFC 3550 §6.4.1).
     pub fn sent(&self) -> (u32, u32, u32, u32) {
         (
-            self.ssrc,
+            self.stream.ssrc,
             self.timestamp,
-            self.sent_packets,
-            self.sent_octets,
+            self.stream.packets,
+            self.stream.octets,
         )
     }
 
     /// What playout had to do.
     pub fn playout_counts(&self) -> PlayoutCounts {
         self.playout.counts()
+    }
+}
+
+impl Stream {
+    /// The next packet.
+    fn packet(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) -> &[u8] {
+        let fields = RtpFields {
+            payload_type,
+            marker: !std::mem::replace(&mut self.goes_on, true),
+            sequence: self.sequence,
+            timestamp,
+            ssrc: self.ssrc,
+        };
+        self.sequence = self.sequence.wrapping_add(1);
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(payload.len() as u32);
+        let datagram = &mut self.datagram[..12 + payload.len()];
+        write_header(&mut datagram[..12], &fields);
+        datagram[12..].copy_from_slice(payload);
+        datagram
     }
 }
 

@@ -11,6 +11,7 @@
 mod branch;
 mod limiter;
 mod line;
+mod packetizer;
 mod resample;
 mod select;
 

@@ -99,7 +99,9 @@ impl Phone {
             LineParameters {
                 codec: self.codec,
                 payload_type: PAYLOAD_TYPE,
+                receive_payload_type: PAYLOAD_TYPE,
                 telephone_event: Some(EVENT),
+                packet_time: Duration::from_millis(20),
                 sends: true,
                 receives: true,
             },

@@ -224,6 +224,36 @@ fn strangers_are_not_heard_and_an_update_moves_the_leg() {
 }
 
 #[test]
+fn a_leg_sends_as_the_peer_wishes_and_receives_under_our_number() {
+    let mut world = World::new(MixerConfig::default());
+    let mut phone = world.phone(0.0);
+    phone.leg().update(LegUpdate {
+        codec: Some((LegCodec::Pcma, 8)),
+        receive_payload_type: Some(100),
+        packet_time: Some(Duration::from_millis(40)),
+        ..LegUpdate::default()
+    });
+    world.step();
+    for tick in 0..10 {
+        phone.send(100, tick * 160, &[0xD5; 160]);
+        world.step();
+    }
+    assert_eq!(world.mixers.stats().drop_malformed, 0);
+    phone.send(96, 1_600, &[0xD5; 160]);
+    world.step();
+    assert_eq!(world.mixers.stats().drop_malformed, 1);
+    let mut buffer = [0; 2_048];
+    let mut sent = Vec::new();
+    while let Ok(length) = phone.socket.recv(&mut buffer) {
+        if !(192..=223).contains(&buffer[1]) {
+            let header = RtpHeader::parse(&buffer[..length]).unwrap();
+            sent.push((header.payload_type, header.payload_len()));
+        }
+    }
+    assert_eq!(sent, [(8, 320); 6]);
+}
+
+#[test]
 fn the_thread_ticks_by_itself_and_stops() {
     let (mixers, commands) = Mixers::new(1);
     let thread = start(
@@ -243,6 +273,8 @@ fn the_thread_ticks_by_itself_and_stops() {
         remote_rtcp: None,
         codec: LegCodec::Pcmu,
         payload_type: 0,
+        receive_payload_type: 0,
+        packet_time: Duration::from_millis(20),
         telephone_event: None,
         direction: Direction::SendReceive,
     };

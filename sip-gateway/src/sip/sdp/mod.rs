@@ -40,8 +40,10 @@ pub enum Direction {
 /// Named events (RFC 4733) as negotiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TelephoneEvent {
-    /// Payload type in the packets we receive and send.
+    /// Payload type in the packets we send.
     pub payload_type: u8,
+    /// Payload type in the packets we receive; nearly always the same.
+    pub receive_payload_type: u8,
     /// 8000 or 48000 Hz.
     pub clock_rate: u32,
 }

@@ -176,6 +176,7 @@ impl Session {
             .collect();
         let mut events = vec![TelephoneEvent {
             payload_type: OFFERED_EVENT_8K,
+            receive_payload_type: OFFERED_EVENT_8K,
             clock_rate: 8000,
         }];
         if policy.codecs.contains(&Codec::Opus) {
@@ -183,6 +184,7 @@ impl Session {
                 0,
                 TelephoneEvent {
                     payload_type: OFFERED_EVENT_48K,
+                    receive_payload_type: OFFERED_EVENT_48K,
                     clock_rate: 48_000,
                 },
             );
@@ -227,7 +229,7 @@ impl Session {
             index: self.active,
             codec,
             payload_type,
-            event: event(section, codec),
+            event: event(section, codec).map(|event| self.received_under(event)),
         };
         let receive = match &self.media {
             Some(media) if media.codec == codec => media.receive_payload_type,
@@ -236,6 +238,22 @@ impl Session {
         let media = agree(&description, &choice, receive, self.wanted, peer);
         self.media = Some(Box::new(media.clone()));
         Ok(media)
+    }
+
+    /// An event format of the peer's answer, with the number our offer gave that format.
+    fn received_under(&self, event: TelephoneEvent) -> TelephoneEvent {
+        let agreed = self.media.as_ref().and_then(|media| media.telephone_event);
+        let receive_payload_type = match (agreed, event.clock_rate) {
+            (Some(agreed), rate) if agreed.clock_rate == rate => agreed.receive_payload_type,
+            (_, 8_000) => OFFERED_EVENT_8K,
+            (_, 48_000) => OFFERED_EVENT_48K,
+            // Not a format of ours: nothing better is known than the peer's number.
+            _ => event.payload_type,
+        };
+        TelephoneEvent {
+            receive_payload_type,
+            ..event
+        }
     }
 
     /// Bytes on the heap.
@@ -276,7 +294,7 @@ impl Session {
             for payload_type in codecs
                 .iter()
                 .map(|(_, pt)| *pt)
-                .chain(events.iter().map(|event| event.payload_type))
+                .chain(events.iter().map(|event| event.receive_payload_type))
             {
                 let _ = write!(body, " {payload_type}");
             }
@@ -293,8 +311,9 @@ impl Session {
                 };
             }
             for TelephoneEvent {
-                payload_type,
+                receive_payload_type: payload_type,
                 clock_rate,
+                ..
             } in events
             {
                 let _ = write!(
@@ -436,6 +455,7 @@ fn event(section: &Section<'_>, codec: Codec) -> Option<TelephoneEvent> {
                 && matches!(clock_rate, 8_000 | 16_000 | 48_000))
             .then_some(TelephoneEvent {
                 payload_type,
+                receive_payload_type: payload_type,
                 clock_rate,
             })
         })
@@ -478,6 +498,7 @@ fn agree(
     };
     let wished = section
         .ptime
+        .filter(|millis| *millis > 0)
         .unwrap_or(20)
         .min(section.maxptime.unwrap_or(u16::MAX));
     let fec = section

@@ -36,6 +36,7 @@ fn the_preferred_codec_is_answered_alone() {
         media.telephone_event,
         Some(TelephoneEvent {
             payload_type: 102,
+            receive_payload_type: 102,
             clock_rate: 48_000
         })
     );
@@ -239,6 +240,53 @@ fn our_offer_and_their_answer_agree() {
         ours.accept(refused.as_bytes(), &policy, PEER).unwrap_err(),
         SdpError::NoAudio
     );
+}
+
+#[test]
+fn an_answer_may_use_numbers_of_its_own() {
+    let policy = MediaPolicy::default();
+    let mut ours = session();
+    ours.offer(&policy);
+    let event = |payload_type| TelephoneEvent {
+        payload_type,
+        receive_payload_type: 101,
+        clock_rate: 8_000,
+    };
+    let answer = offer(
+        "m=audio 5000 RTP/AVP 97 98\r\na=rtpmap:97 opus/48000/2\r\na=rtpmap:98 telephone-event/8000\r\n",
+    );
+    let media = ours.accept(answer.as_bytes(), &policy, PEER).unwrap();
+    assert_eq!((media.payload_type, media.receive_payload_type), (97, 111));
+    assert_eq!(media.telephone_event, Some(event(98)));
+    // A later offer of ours says our numbers again, and the answer theirs (RFC 3264 §8.3.2).
+    let text = ours.offer(&policy);
+    assert!(
+        text.contains("m=audio 40000 RTP/AVP 111 101\r\n")
+            && text.contains("a=rtpmap:101 telephone-event/8000\r\n"),
+        "{text}"
+    );
+    let media = ours.accept(answer.as_bytes(), &policy, PEER).unwrap();
+    assert_eq!((media.payload_type, media.receive_payload_type), (97, 111));
+    assert_eq!(media.telephone_event, Some(event(98)));
+}
+
+#[test]
+fn packets_are_as_long_as_the_peer_wishes_within_limits() {
+    for (attributes, millis) in [
+        ("", 20),
+        ("a=ptime:10\r\n", 10),
+        ("a=ptime:30\r\n", 30),
+        ("a=ptime:60\r\n", 60),
+        ("a=ptime:200\r\n", 60),
+        ("a=ptime:0\r\n", 20),
+        ("a=ptime:x\r\n", 20),
+        ("a=ptime:60\r\na=maxptime:30\r\n", 30),
+        ("a=maxptime:150\r\n", 20),
+        ("a=maxptime:10\r\n", 10),
+    ] {
+        let (_, media) = answer(&format!("m=audio 5000 RTP/AVP 8\r\n{attributes}")).unwrap();
+        assert_eq!(media.ptime, millis, "{attributes}");
+    }
 }
 
 #[test]

@@ -252,3 +252,73 @@ fn any_datagram_is_used_or_refused() {
         }
     }
 }
+
+#[test]
+fn each_direction_has_its_own_number_and_packets_their_wished_length() {
+    let t0 = start();
+    for (codec, asked, millis) in [
+        (LegCodec::Pcma, 30, 30),
+        (LegCodec::G722, 40, 40),
+        (LegCodec::Opus, 60, 60),
+        (LegCodec::Opus, 30, 20),
+        (LegCodec::Pcmu, 10, 10),
+    ] {
+        let phone = Phone::new(1, codec, 440.0);
+        let parameters = LineParameters {
+            receive_payload_type: 120,
+            packet_time: Duration::from_millis(asked),
+            ..phone.line().parameters()
+        };
+        let start = StreamStart {
+            ssrc: 1,
+            sequence: 65_530,
+            timestamp: 0u32.wrapping_sub(2_000),
+        };
+        let mut line = Line::new(parameters, opus::Quality::default(), start);
+        for (payload_type, is_ours) in [(120, true), (PAYLOAD_TYPE, true), (121, false)] {
+            let datagram = phone.datagram(payload_type, &[0; 80]);
+            assert_eq!(line.recognises(&datagram).is_some(), is_ours);
+        }
+        // A second of tone, so that Opus has something to say in every tick.
+        line.play(
+            (0..48_000)
+                .map(|n| ((n as f32 * 0.08).sin() * 9_000.0) as i16)
+                .collect(),
+        );
+        let mut out = Out::default();
+        for tick in 0..48u64 {
+            let now = t0 + Duration::from_millis(tick * 20);
+            line.tick_alone(LegId(1), now, &mut out);
+        }
+        let headers: Vec<RtpHeader> = out
+            .datagrams
+            .iter()
+            .map(|(_, datagram)| RtpHeader::parse(datagram).unwrap())
+            .collect();
+        assert!(
+            headers
+                .iter()
+                .all(|header| header.payload_type == PAYLOAD_TYPE)
+        );
+        assert_eq!(headers.iter().filter(|header| header.marker).count(), 1);
+        let step = codec.clock_rate() / 1_000 * millis;
+        let mut whole = 0;
+        for pair in headers.windows(2) {
+            assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1));
+            let time = pair[1].timestamp.wrapping_sub(pair[0].timestamp);
+            // Opus ends a packet early when it changes its mode.
+            assert!(
+                time == step || codec == LegCodec::Opus && time < step,
+                "{time}"
+            );
+            whole += usize::from(time == step);
+        }
+        assert!(
+            whole * 10 >= headers.len() * 8,
+            "{whole} of {}",
+            headers.len()
+        );
+        let sent = line.sent();
+        assert_eq!(sent.2 as usize, headers.len());
+    }
+}
