@@ -11,10 +11,17 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// A tone counts as heard above this: the sources play at -12 dBFS.
-const HEARD: Dbfs = -30.0;
+/// Level of a party's tone.
+const PLAYED: Dbfs = -12.0;
+/// In a room of ten, tones at -12 dBFS would reach the limiter, whose products are no leak.
+const TEN_LEVEL: Dbfs = -32.0;
+/// A tone counts as heard when codecs, mixing and the limiter took no more than this.
+const LOST: Dbfs = 18.0;
 /// A party's own tone, or one that must be gone, stays this far below what is heard.
 const APART: Dbfs = 40.0;
+/// From the notice that somebody is muted or has left until a telephone falls silent: what is still
+/// in jitter buffers and in the telephone's own queue on a busy machine, in seconds.
+const SILENCED_WITHIN: f64 = 1.5;
 
 // Opus makes its own faint tones of the sums and differences of what it is given (two tones of 440
 // and 620 Hz give 800 Hz, 35 dB down at 24 kbit/s, 48 dB at 40 kbit/s): each party's tone stays clear of the others'.
@@ -23,46 +30,101 @@ const BRUNO: u32 = 620;
 const SDK: u32 = 1_010;
 const PHONE: u32 = 1_700;
 
-/// Records until a party hears everything it must, and nothing of what it must not.
+/// One recording, in which a party hears everything it must and nothing of what it must not.
 ///
-/// On two cores shared with browsers a lost 20 ms splashes over the whole spectrum, so a recording
-/// may be taken again; a voice that leaks is in every one of them.
-fn assert_hears(who: &str, wanted: &[u32], own: &[u32], mut record: impl FnMut() -> Recording) {
-    const TRIES: usize = 6;
-    let mut said = String::new();
-    for _ in 0..TRIES {
-        let heard = record().last(3.0);
-        let levels: Vec<(u32, Dbfs)> = wanted
-            .iter()
-            .map(|hz| (*hz, heard.tone(f64::from(*hz)).round()))
-            .collect();
-        let leaks: Vec<(u32, Dbfs)> = own
-            .iter()
-            .map(|hz| (*hz, heard.leak(f64::from(*hz)).round()))
-            .collect();
-        let quietest = levels.iter().map(|(_, level)| *level).fold(0.0, f64::min);
-        if quietest > HEARD && leaks.iter().all(|(_, level)| *level <= quietest - APART) {
+/// # Panics
+/// With every level measured, when a tone is missing, when one leaks, or when the sound has so many
+/// gaps that a leak could hide in them.
+fn assert_hears(who: &str, wanted: &[u32], own: &[u32], heard: &Recording) {
+    assert_hears_at(PLAYED, who, wanted, own, heard);
+}
+
+fn assert_hears_at(played: Dbfs, who: &str, wanted: &[u32], own: &[u32], heard: &Recording) {
+    let heard = heard.last(3.0);
+    let levels: Vec<(u32, Dbfs)> = wanted
+        .iter()
+        .map(|hz| (*hz, heard.tone(f64::from(*hz)).round()))
+        .collect();
+    let quietest = levels.iter().map(|(_, level)| *level).fold(0.0, f64::min);
+    let limit = quietest - APART;
+    let leaks: Vec<(u32, Dbfs, usize, usize)> = own
+        .iter()
+        .map(|hz| {
+            let leak = heard.leak(*hz, wanted);
+            (*hz, leak.level.round(), leak.hidden(limit), leak.windows)
+        })
+        .collect();
+    let said = format!(
+        "{who}: hears {levels:?}; of what it must not: (Hz, dBFS, windows spoilt, of) {leaks:?}"
+    );
+    println!("{said}");
+    heard.keep(who);
+    assert!(quietest > played - LOST, "a tone is missing: {said}");
+    for (_, level, hidden, windows) in leaks {
+        assert!(level <= limit, "a tone leaks: {said}");
+        assert!(
+            windows >= 10 && hidden * 4 <= windows,
+            "too many gaps: {said}"
+        );
+    }
+}
+
+/// Listens to a line on which `gone` was just silenced: it may end within [`SILENCED_WITHIN`], and
+/// from there on nothing of it may be heard.
+fn assert_silenced(who: &str, wanted: &[u32], own: u32, gone: u32, phone: &mut Peer) {
+    let heard = phone.hear_line(3_500 + (SILENCED_WITHIN * 1_000.0) as u64);
+    let end = heard.ends(gone, PLAYED - LOST);
+    println!("{who}: {gone} Hz was heard for {end:.2} s more");
+    assert!(
+        end < SILENCED_WITHIN,
+        "{who}: {gone} Hz was heard for {end:.2} s more"
+    );
+    assert_hears(who, wanted, &[own, gone], &heard);
+}
+
+/// Listens until a telephone has been told what it is told on joining: a message is spoken over the
+/// others, and a voice has every frequency.
+///
+/// # Panics
+/// When it is still spoken after half a minute.
+fn told(phone: &mut Peer) {
+    /// Of a message the pitch is 10 dB louder; what Opus makes there of three tones is 10 dB quieter.
+    const CALM: Dbfs = -34.0;
+    /// Longer than the pause between two sentences.
+    const PAUSE: u64 = 2_500;
+    let mut voices = Vec::new();
+    while voices.len() < 12 {
+        let voice = phone.hear_line(PAUSE).voice().round();
+        if voice < CALM {
+            println!("a telephone has been told: {voices:?}, then {voice} dBFS");
             return;
         }
-        said = format!("{said}\n  hears {levels:?}, leaks {leaks:?} dBFS");
+        voices.push(voice);
     }
-    panic!("{who}, in {TRIES} recordings:{said}");
+    panic!("the line is never calm: {voices:?} dBFS");
 }
 
 fn start() -> Program {
+    start_with(&[])
+}
+
+fn start_with(settings: &[(&str, &str)]) -> Program {
     let media = format!("{HOST}:7880");
     let sip = format!("{HOST}:5060");
-    Program::start(&[
+    let mut all = vec![
         ("PALABRE__MEDIA__BIND", media.as_str()),
         ("PALABRE__SIP__BIND", sip.as_str()),
         ("PALABRE__MIXER__TALKERS", "16"),
-    ])
+    ];
+    all.extend_from_slice(settings);
+    Program::start(&all)
 }
 
 fn tone_file(hertz: u32) -> PathBuf {
-    let path =
-        std::env::temp_dir().join(format!("palabre-tone-{hertz}-{}.wav", std::process::id()));
-    write_tone(&path, hertz);
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("tone-{hertz}.wav"));
+    if !path.exists() {
+        write_tone(&path, hertz);
+    }
     path
 }
 
@@ -167,14 +229,16 @@ fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
                 .filter(|h| h != hertz)
                 .collect();
             let who = format!("the party of {own} Hz, from {identity}");
-            assert_hears(&who, &[*hertz], &others, || {
-                from(peer.hear(3_500), identity)
-            });
+            assert_hears(&who, &[*hertz], &others, &from(peer.hear(3_500), identity));
         }
     }
-    assert_hears("the telephone", &[ALICE, BRUNO, SDK], &[PHONE], || {
-        phone.hear_line(3_500)
-    });
+    told(&mut phone);
+    assert_hears(
+        "the telephone",
+        &[ALICE, BRUNO, SDK],
+        &[PHONE],
+        &phone.hear_line(3_500),
+    );
 
     // Pictures.
     for (peer, from) in [
@@ -221,11 +285,12 @@ fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
     // Mute silences, everywhere.
     bruno.call(json!({"do": "microphone", "enabled": false}));
     alice.event("track-muted", 15, |e| e["identity"] == bruno_id.as_str());
-    assert_hears(
+    assert_silenced(
         "the telephone, with Bruno muted",
         &[ALICE, SDK],
-        &[PHONE, BRUNO],
-        || phone.hear_line(3_500),
+        PHONE,
+        BRUNO,
+        &mut phone,
     );
     bruno.call(json!({"do": "microphone", "enabled": true}));
     alice.event("track-unmuted", 15, |e| e["identity"] == bruno_id.as_str());
@@ -235,11 +300,12 @@ fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
     alice.event("participant-disconnected", 15, |e| {
         e["identity"] == sdk_id.as_str()
     });
-    assert_hears(
+    assert_silenced(
         "the telephone, after the SDK left",
         &[ALICE, BRUNO],
-        &[PHONE, SDK],
-        || phone.hear_line(3_500),
+        PHONE,
+        SDK,
+        &mut phone,
     );
     phone.call(json!({"do": "hangup"}));
     alice.event("participant-disconnected", 15, |e| {
@@ -278,26 +344,38 @@ fn telephones_only(codec: &str) {
                 == 2
         })
     });
-    assert_hears("the first telephone", &[ALICE, SDK], &[PHONE], || {
-        first.hear_line(3_500)
-    });
-    assert_hears("the second telephone", &[ALICE, PHONE], &[SDK], || {
-        second.hear_line(3_500)
-    });
+    for phone in [&mut first, &mut second] {
+        told(phone);
+    }
+    assert_hears(
+        "the first telephone",
+        &[ALICE, SDK],
+        &[PHONE],
+        &first.hear_line(3_500),
+    );
+    assert_hears(
+        "the second telephone",
+        &[ALICE, PHONE],
+        &[SDK],
+        &second.hear_line(3_500),
+    );
     let identities: Vec<String> = alice.hear(2_000).into_keys().collect();
     assert_eq!(identities.len(), 2, "one track a telephone: {identities:?}");
     let loud = |track: &Recording| {
         [PHONE, SDK]
             .into_iter()
-            .find(|hz| track.last(1.0).tone(f64::from(*hz)) > HEARD)
+            .find(|hz| track.last(1.0).tone(f64::from(*hz)) > PLAYED - LOST)
     };
     let mut voices = Vec::new();
     for identity in &identities {
         let voice = loud(&from(alice.hear(2_000), identity)).expect("a telephone's tone");
         let other = if voice == PHONE { SDK } else { PHONE };
-        assert_hears("the browser", &[voice], &[other, ALICE], || {
-            from(alice.hear(3_500), identity)
-        });
+        assert_hears(
+            "the browser",
+            &[voice],
+            &[other, ALICE],
+            &from(alice.hear(3_500), identity),
+        );
         voices.push(voice);
     }
     voices.sort_unstable();
@@ -323,12 +401,15 @@ fn ten_telephones_in_one_room() {
     let mut phones = Vec::new();
     for (number, hertz) in tones.iter().enumerate() {
         let codec = ["pcma", "g722", "pcmu", "opus"][number % 4];
-        let Some(phone) = Peer::phone(&format!("phone {number}"), codec, *hertz, HOST) else {
+        let Some(phone) =
+            Peer::phone_at(&format!("phone {number}"), codec, *hertz, HOST, TEN_LEVEL)
+        else {
             return;
         };
         phones.push(phone);
     }
-    let mut program = start();
+    // Of nine sines at once Opus makes noise 30 dB below them at its 40 kbit/s: here mixing is looked at.
+    let mut program = start_with(&[("PALABRE__MIXER__BITRATE", "128 kbit/s")]);
     program.claim();
     let room = program.create_room("Dix");
     let code = room["code"].as_str().expect("a code").to_owned();
@@ -336,23 +417,18 @@ fn ten_telephones_in_one_room() {
         let answer = phone.call(json!({"do": "dial", "uri": format!("sip:{code}@{HOST}")}));
         assert_eq!(answer["type"], "CALL_ESTABLISHED", "{answer}");
     }
-    phones[9].hear_line(3_000);
+    for phone in &mut phones {
+        told(phone);
+    }
     for (number, phone) in phones.iter_mut().enumerate() {
-        let heard = phone.hear_line(3_500).last(3.0);
+        let heard = phone.hear_line(3_500);
         let wanted: Vec<u32> = tones
             .iter()
             .copied()
             .filter(|hz| *hz != tones[number])
             .collect();
-        // Ten tones at -12 dBFS reach the limiter: each is quieter, and what it adds is counted too.
-        let levels: Vec<Dbfs> = wanted.iter().map(|hz| heard.tone(f64::from(*hz))).collect();
-        let quietest = levels.iter().copied().fold(0.0, f64::min);
-        let own = heard.tone(f64::from(tones[number]));
-        assert!(quietest > -42.0, "phone {number} hears {levels:.1?}");
-        assert!(
-            own < quietest - 15.0,
-            "phone {number} hears itself at {own:.1} beside {levels:.1?}"
-        );
+        let who = format!("telephone {number}");
+        assert_hears_at(TEN_LEVEL, &who, &wanted, &[tones[number]], &heard);
     }
     let (_, rooms) = program.request("GET", "/api/v1/rooms", None);
     assert_eq!(rooms["rooms"][0]["participants"], 10, "{rooms}");
@@ -387,12 +463,13 @@ fn a_browser_comes_back_after_the_program_is_killed() {
     sdk.call(json!({"do": "publish", "tone": SDK}));
     alice.event("track-subscribed", 30, audio_from(&sdk_id));
     sdk.event("track-subscribed", 30, audio_from(&alice_id));
-    assert_hears("the SDK", &[ALICE], &[SDK], || {
-        from(sdk.hear(3_500), &alice_id)
-    });
-    assert_hears("Alice", &[SDK], &[ALICE], || {
-        from(alice.hear(3_500), &sdk_id)
-    });
+    assert_hears(
+        "the SDK",
+        &[ALICE],
+        &[SDK],
+        &from(sdk.hear(3_500), &alice_id),
+    );
+    assert_hears("Alice", &[SDK], &[ALICE], &from(alice.hear(3_500), &sdk_id));
 }
 
 #[test]
@@ -454,11 +531,12 @@ fn what_a_first_start_prints_works_as_it_stands() {
     assert_eq!(answer["type"], "CALL_ESTABLISHED", "{answer}");
     let phone_id = phone_identity(&mut alice);
     alice.event("track-subscribed", 30, audio_from(&phone_id));
-    phone.hear_line(1_500);
-    assert_hears("the telephone", &[ALICE], &[PHONE], || {
-        phone.hear_line(3_500)
-    });
-    assert_hears("the browser", &[PHONE], &[ALICE], || {
-        from(alice.hear(3_500), &phone_id)
-    });
+    told(&mut phone);
+    assert_hears("the telephone", &[ALICE], &[PHONE], &phone.hear_line(3_500));
+    assert_hears(
+        "the browser",
+        &[PHONE],
+        &[ALICE],
+        &from(alice.hear(3_500), &phone_id),
+    );
 }

@@ -1,7 +1,7 @@
 """A telephone: baresip, driven by JSON lines like the other peers.
 
 {"id": 1, "do": "dial", "uri": "sip:...@..."} -> {"id": 1, "ok": {...}} or {"id": 1, "error": "..."}
-Arguments: CODEC[,CODEC...] TONE_HZ ADDRESS; codecs are baresip's modules g711, g722, opus
+Arguments: CODEC[,CODEC...] TONE_HZ ADDRESS LEVEL_DBFS; codecs are baresip's modules g711, g722, opus
 (g711 offers PCMA only here). It plays a sine and writes down what it hears.
 """
 
@@ -21,9 +21,10 @@ CODECS = {"pcma": ("g711", "PCMA/8000/1"), "pcmu": ("g711", "PCMU/8000/1"), "g72
 RATES = {"pcma": 8000, "pcmu": 8000, "g722": 16000, "opus": 48000}
 
 
-def write_tone(path: pathlib.Path, rate: int, hertz: float, channels: int, seconds: int = 240) -> None:
+def write_tone(path: pathlib.Path, rate: int, hertz: float, level: float, channels: int, seconds: int = 240) -> None:
+    peak = 32767 * 10 ** (level / 20)
     # A whole number of periods a second, so one second can be repeated without a click.
-    one = b"".join(struct.pack("<h", round(8231 * math.sin(2 * math.pi * round(hertz) * n / rate))) * channels for n in range(rate))
+    one = b"".join(struct.pack("<h", round(peak * math.sin(2 * math.pi * round(hertz) * n / rate))) * channels for n in range(rate))
     with wave.open(str(path), "wb") as out:
         out.setnchannels(channels)
         out.setsampwidth(2)
@@ -33,19 +34,19 @@ def write_tone(path: pathlib.Path, rate: int, hertz: float, channels: int, secon
 
 
 class Phone:
-    def __init__(self, codecs: list[str], tone: float, address: str) -> None:
+    def __init__(self, codecs: list[str], tone: float, address: str, level: float) -> None:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="palabre-phone-"))
         self.events: list[dict] = []
         self.answers: dict[str, asyncio.Future] = {}
         self.arrived = asyncio.Event()
-        self.codecs, self.tone, self.address = codecs, tone, address
+        self.codecs, self.tone, self.address, self.level = codecs, tone, address, level
         self.count = 0
         self.process: asyncio.subprocess.Process | None = None
 
     def configure(self, sip_port: int, control_port: int) -> None:
         rate = max(RATES[c] for c in self.codecs)
         channels = 2 if self.codecs == ["opus"] else 1
-        write_tone(self.folder / "tone.wav", rate, self.tone, channels)
+        write_tone(self.folder / "tone.wav", rate, self.tone, self.level, channels)
         modules = sorted({CODECS[c][0] for c in self.codecs})
         lines = [
             f"sip_listen {self.address}:{sip_port}",
@@ -205,7 +206,7 @@ def free_port() -> int:
 
 
 async def main() -> None:
-    phone = Phone(sys.argv[1].split(","), float(sys.argv[2]), sys.argv[3])
+    phone = Phone(sys.argv[1].split(","), float(sys.argv[2]), sys.argv[3], float(sys.argv[4]))
     await phone.start()
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

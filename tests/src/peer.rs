@@ -1,6 +1,6 @@
 //! A foreign peer in a process of its own, spoken to in JSON lines (see `tests/peers/`).
 
-use crate::sound::Recording;
+use crate::sound::{Dbfs, Recording, write_wav};
 use base64::Engine as _;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -82,9 +82,21 @@ impl Peer {
         Some(Self::spawn(name, command))
     }
 
-    /// A baresip telephone offering `codecs` (comma separated) that plays a sine of `hertz`.
+    /// A baresip telephone offering `codecs` (comma separated) that plays a sine of `hertz` at -12 dBFS.
     #[must_use]
     pub fn phone(name: &str, codecs: &str, hertz: u32, address: &str) -> Option<Self> {
+        Self::phone_at(name, codecs, hertz, address, -12.0)
+    }
+
+    /// The same, at a level of its own.
+    #[must_use]
+    pub fn phone_at(
+        name: &str,
+        codecs: &str,
+        hertz: u32,
+        address: &str,
+        level: Dbfs,
+    ) -> Option<Self> {
         if !installed("baresip") {
             return absent("baresip");
         }
@@ -96,7 +108,8 @@ impl Peer {
             .arg(folder().join("phone.py"))
             .arg(codecs)
             .arg(hertz.to_string())
-            .arg(address);
+            .arg(address)
+            .arg(level.to_string());
         Some(Self::spawn(name, command))
     }
 
@@ -267,32 +280,22 @@ impl Drop for Peer {
     }
 }
 
-/// Writes a sine of `hertz` at -12 dBFS, a whole number of periods a second, as 48 kHz WAV.
+/// Writes a sine of `hertz` at -12 dBFS, for as long as a test lasts, as 48 kHz WAV.
 ///
 /// # Panics
 /// When the file cannot be written.
 pub fn write_tone(path: &Path, hertz: u32) {
     const RATE: u32 = 48_000;
-    let samples: Vec<u8> = (0..RATE)
-        .flat_map(|n| {
+    // Chromium begins the file again with a gap: longer than any test, so that none is heard.
+    const SECONDS: u32 = 240;
+    let samples: Vec<i16> = (0..RATE * SECONDS)
+        .map(|n| {
             let phase = std::f64::consts::TAU * f64::from(hertz) * f64::from(n) / f64::from(RATE);
-            ((phase.sin() * 8_231.0).round() as i16).to_le_bytes()
+            (phase.sin() * 8_231.0).round() as i16
         })
         .collect();
-    let length = u32::try_from(samples.len()).expect("one second of sound");
-    let mut out = Vec::with_capacity(44 + samples.len());
-    out.extend_from_slice(b"RIFF");
-    out.extend_from_slice(&(36 + length).to_le_bytes());
-    out.extend_from_slice(b"WAVEfmt ");
-    out.extend_from_slice(&16u32.to_le_bytes());
-    out.extend_from_slice(&1u16.to_le_bytes());
-    out.extend_from_slice(&1u16.to_le_bytes());
-    out.extend_from_slice(&RATE.to_le_bytes());
-    out.extend_from_slice(&(RATE * 2).to_le_bytes());
-    out.extend_from_slice(&2u16.to_le_bytes());
-    out.extend_from_slice(&16u16.to_le_bytes());
-    out.extend_from_slice(b"data");
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(&samples);
-    std::fs::write(path, out).expect("a tone file can be written");
+    // A test that is killed here leaves no half of a file under the name.
+    let partial = path.with_extension("partial");
+    write_wav(&partial, RATE, &samples);
+    std::fs::rename(&partial, path).expect("a tone file can be renamed");
 }

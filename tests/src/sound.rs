@@ -15,6 +15,42 @@ pub type Dbfs = f64;
 /// Lower than any level that can be measured: stands for silence.
 pub const SILENCE: Dbfs = -120.0;
 
+/// Length of one look for a leak, in seconds: shorter sees shorter leaks, longer tells nearer tones apart.
+const LEAK_WINDOW: f64 = 0.5;
+
+/// How far a line must stand above what surrounds it, in decibels, to be a tone and not a click. Noise
+/// stands 6 dB above its median in one window of 16, and 12 dB in one of 65,000.
+const STANDS_OUT: Dbfs = 12.0;
+
+/// What was found of a tone that must not be there.
+#[derive(Clone, Debug)]
+pub struct Leak {
+    /// The loudest window in which it is a tone.
+    pub level: Dbfs,
+    /// Windows looked at.
+    pub windows: usize,
+    /// Level there of each window in which nothing stands out: silence, or a click over everything.
+    pub splash: Vec<Dbfs>,
+}
+
+impl Default for Leak {
+    fn default() -> Self {
+        Self {
+            level: SILENCE,
+            windows: 0,
+            splash: Vec::new(),
+        }
+    }
+}
+
+impl Leak {
+    /// Windows whose clicks are louder than `limit`: they could hide a leak.
+    #[must_use]
+    pub fn hidden(&self, limit: Dbfs) -> usize {
+        self.splash.iter().filter(|level| **level > limit).count()
+    }
+}
+
 impl Recording {
     /// From little-endian bytes.
     #[must_use]
@@ -37,6 +73,22 @@ impl Recording {
         }
     }
 
+    /// Writes the recording where a person can listen to it: `target/artefacts/<name>.wav`.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn keep(&self, name: &str) -> std::path::PathBuf {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/artefacts");
+        std::fs::create_dir_all(&folder).expect("an artefact folder");
+        let name: String = name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect();
+        let path = folder.join(format!("{name}.wav"));
+        write_wav(&path, self.rate, &self.samples);
+        path
+    }
+
     /// Length in seconds.
     #[must_use]
     pub fn seconds(&self) -> f64 {
@@ -51,32 +103,102 @@ impl Recording {
         levels.get(levels.len() / 2).copied().unwrap_or(SILENCE)
     }
 
-    /// Level of a sine of `hertz` that must not be there: the loudest one-second window, so that
-    /// even a short leak is seen.
+    /// What there is of a sine of `hertz` that must not be there, beside those `playing`.
+    ///
+    /// A voice that leaks is a line in the spectrum: it stands above what surrounds it. A gap or a
+    /// click, which a busy machine makes in any recording, is as loud beside `hertz` as at it: such
+    /// a window cannot show a leak, and is counted instead.
     #[must_use]
-    pub fn leak(&self, hertz: f64) -> Dbfs {
-        self.levels(hertz).last().copied().unwrap_or(SILENCE)
+    pub fn leak(&self, hertz: u32, playing: &[u32]) -> Leak {
+        let around: Vec<f64> = [-90.0, -75.0, -60.0, 60.0, 75.0, 90.0]
+            .iter()
+            .map(|off| f64::from(hertz) + off)
+            .filter(|near| {
+                playing
+                    .iter()
+                    .all(|hz| (f64::from(*hz) - near).abs() >= 50.0)
+            })
+            .collect();
+        assert!(
+            around.len() >= 3,
+            "{hertz} Hz is too near to {playing:?} to be told apart"
+        );
+        let window = (LEAK_WINDOW * f64::from(self.rate)) as usize;
+        let mut leak = Leak::default();
+        let mut from = 0;
+        while from + window <= self.samples.len() {
+            let chunk = &self.samples[from..from + window];
+            let level = self.sine(chunk, f64::from(hertz));
+            let mut beside: Vec<Dbfs> = around.iter().map(|hz| self.bin(chunk, *hz)).collect();
+            beside.sort_by(f64::total_cmp);
+            let splash = beside[beside.len() / 2];
+            leak.windows += 1;
+            if level > splash + STANDS_OUT {
+                leak.level = leak.level.max(level);
+            } else {
+                leak.splash.push(level);
+            }
+            from += window / 2;
+        }
+        leak
+    }
+
+    /// The loudest line between 100 and 340 Hz in any 250 ms: the pitch of a voice. No party plays a
+    /// tone there, so this is a spoken message, whatever the tones are.
+    #[must_use]
+    pub fn voice(&self) -> Dbfs {
+        self.samples
+            .chunks_exact(self.rate as usize / 4)
+            .flat_map(|chunk| {
+                (100..=340)
+                    .step_by(6)
+                    .map(|hertz| self.bin(chunk, f64::from(hertz)))
+            })
+            .fold(SILENCE, f64::max)
+    }
+
+    /// Seconds from the beginning to where a sine of `hertz` was heard last above `level`; 0 when it
+    /// never was.
+    #[must_use]
+    pub fn ends(&self, hertz: u32, level: Dbfs) -> f64 {
+        let window = self.rate as usize / 20;
+        self.samples
+            .chunks_exact(window)
+            .rposition(|chunk| self.bin(chunk, f64::from(hertz)) > level)
+            .map_or(0.0, |last| (last + 1) as f64 * 0.05)
+    }
+
+    /// From `seconds` on.
+    #[must_use]
+    pub fn after(&self, seconds: f64) -> Self {
+        let from = ((seconds * f64::from(self.rate)) as usize).min(self.samples.len());
+        Self {
+            rate: self.rate,
+            samples: self.samples[from..].to_vec(),
+        }
     }
 
     /// Levels of a sine in each second, quietest first.
     ///
-    /// A Hann window keeps the other tones out (side lobes fall at 18 dB an octave), and the
-    /// loudest of a few near frequencies allows for clock drift.
+    /// A Hann window keeps the other tones out (side lobes fall at 18 dB an octave).
     fn levels(&self, hertz: f64) -> Vec<Dbfs> {
         let window = self.rate as usize;
         let mut levels: Vec<Dbfs> = self
             .samples
             .chunks(window)
             .filter(|chunk| chunk.len() == window || self.samples.len() < window)
-            .map(|chunk| {
-                [-0.4, 0.0, 0.4]
-                    .iter()
-                    .map(|off| self.bin(chunk, hertz + off))
-                    .fold(SILENCE, f64::max)
-            })
+            .map(|chunk| self.sine(chunk, hertz))
             .collect();
         levels.sort_by(f64::total_cmp);
         levels
+    }
+
+    /// The loudest of a few near frequencies, which allows for clock drift.
+    fn sine(&self, samples: &[i16], hertz: f64) -> Dbfs {
+        [-0.4, 0.0, 0.4]
+            .iter()
+            .map(|off| self.bin(samples, hertz + off))
+            .fold(SILENCE, f64::max)
     }
 
     fn bin(&self, samples: &[i16], hertz: f64) -> Dbfs {
@@ -111,6 +233,29 @@ impl Recording {
         let rms = (sum / self.samples.len() as f64).sqrt();
         (20.0 * (rms * std::f64::consts::SQRT_2).max(1e-6).log10()).max(SILENCE)
     }
+}
+
+/// Writes 16-bit mono PCM as WAV.
+///
+/// # Panics
+/// When the file cannot be written.
+pub fn write_wav(path: &std::path::Path, rate: u32, samples: &[i16]) {
+    let length = u32::try_from(samples.len() * 2).expect("minutes of sound, not hours");
+    let mut out = Vec::with_capacity(44 + samples.len() * 2);
+    out.extend_from_slice(b"RIFF");
+    out.extend_from_slice(&(36 + length).to_le_bytes());
+    out.extend_from_slice(b"WAVEfmt ");
+    out.extend_from_slice(&16u32.to_le_bytes());
+    out.extend_from_slice(&1u16.to_le_bytes());
+    out.extend_from_slice(&1u16.to_le_bytes());
+    out.extend_from_slice(&rate.to_le_bytes());
+    out.extend_from_slice(&(rate * 2).to_le_bytes());
+    out.extend_from_slice(&2u16.to_le_bytes());
+    out.extend_from_slice(&16u16.to_le_bytes());
+    out.extend_from_slice(b"data");
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
+    std::fs::write(path, out).expect("a sound file can be written");
 }
 
 #[cfg(test)]
@@ -149,11 +294,51 @@ mod tests {
 
     #[test]
     fn a_short_leak_is_seen() {
+        // 60 ms of a voice at full level, and two seconds of one 38 dB below.
+        for (hertz, level, from, to) in [(1_010, 0.25, 60_000, 62_880), (1_010, 0.003, 0, 96_000)] {
+            let mut heard = sine(48_000, &[(440.0, 0.25)]);
+            let leak = sine(48_000, &[(f64::from(hertz), level)]);
+            for (sample, more) in heard.samples[from..to]
+                .iter_mut()
+                .zip(&leak.samples[from..to])
+            {
+                *sample += more;
+            }
+            let found = heard.leak(hertz, &[440]);
+            assert!(found.level > -52.0, "{found:?}");
+            let other = heard.leak(1_700, &[440]);
+            assert!(other.level < -60.0, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_gap_is_no_leak_and_is_counted() {
+        let mut heard = sine(48_000, &[(440.0, 0.25), (1_700.0, 0.25)]);
+        heard.samples[60_100..62_020].fill(0);
+        let found = heard.leak(620, &[440, 1_700]);
+        assert!(found.level < -70.0, "{found:?}");
+        assert!((1..=2).contains(&found.hidden(-70.0)), "{found:?}");
+    }
+
+    #[test]
+    fn a_voice_is_told_from_tones() {
+        let mut heard = sine(48_000, &[(400.0, 0.25), (1_010.0, 0.25)]);
+        assert!(heard.voice() < -70.0, "{}", heard.voice());
+        let pitch = sine(48_000, &[(212.0, 0.05)]);
+        for (sample, more) in heard.samples[60_000..70_000].iter_mut().zip(&pitch.samples) {
+            *sample += more;
+        }
+        assert!(heard.voice() > -35.0, "{}", heard.voice());
+    }
+
+    #[test]
+    fn the_end_of_a_tone_is_found() {
         let mut heard = sine(48_000, &[(440.0, 0.25)]);
-        let leak = sine(48_000, &[(1_000.0, 0.25)]);
-        heard.samples[60_000..90_000].copy_from_slice(&leak.samples[60_000..90_000]);
-        assert!(heard.leak(1_000.0) > -20.0, "{}", heard.leak(1_000.0));
-        assert!(heard.leak(1_700.0) < -60.0, "{}", heard.leak(1_700.0));
+        heard.samples[57_600..].fill(0);
+        let end = heard.ends(440, -45.0);
+        assert!((end - 1.2).abs() < 0.051, "{end}");
+        assert_eq!(heard.after(end).ends(440, -45.0), 0.0);
+        assert_eq!(heard.ends(900, -45.0), 0.0);
     }
 
     #[test]
