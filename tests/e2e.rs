@@ -3,6 +3,9 @@
 //! Each test has a network namespace of its own and plays one sine per party: whoever is heard,
 //! or should not be, is measured. A peer that is not installed prints `skipped: ...`.
 
+// What was measured is for whoever reads the log, when all is well too.
+#![allow(clippy::print_stdout)]
+
 use palabre_tests::network::{HOST, isolated};
 use palabre_tests::peer::{Peer, write_tone};
 use palabre_tests::program::Program;
