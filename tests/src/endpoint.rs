@@ -1,23 +1,24 @@
 //! Half a browser for the simulator: publishes and receives over SRTP with known keys, and
 //! checks what it gets. The handshake is not its subject.
 
+mod incoming;
+mod keys;
+mod publication;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use palabre_media::codec::vp8::Vp8Descriptor;
-use palabre_media::ids::{MediaKind, SubscriptionId, TrackId};
+use palabre_media::ids::{MediaKind, TrackId};
 use palabre_media::rtp::rtcp::{Compound, Feedback, NtpTime, RtcpPacket, RtcpWriter, SenderReport};
-use palabre_media::rtp::{
-    AudioLevel, ExtensionForm, ExtensionIds, Label, PacketWriter, RtpFields, SequenceExtender, rtx,
-};
-use palabre_media::sfu::{Codec, Encoding, ReceiveParameters, SendParameters};
+use palabre_media::rtp::{AudioLevel, ExtensionForm, ExtensionIds, PacketWriter, RtpFields, rtx};
 use palabre_media::srtp::{DtlsRole, SrtpReceiver, SrtpSender, from_keying_material};
-use palabre_media::transport::{
-    DataChannel, DatagramKind, DatagramRefusal, IceCredentials, KeyingMaterial, RemoteParameters,
-    SendDataError, SrtpProfile, Transport, TransportConfig, TransportEvent, TransportOutput,
-    classify,
-};
+use palabre_media::transport::{DatagramKind, classify};
+
+pub use incoming::{Frame, Got, Incoming};
+pub use keys::{FixedKeys, binding_request};
+use keys::{PROFILE, exported};
+pub use publication::Publication;
+use publication::RIDS;
 
 /// Extension ids both ends agree on.
 pub const EXTENSIONS: ExtensionIds = ExtensionIds {
@@ -35,188 +36,6 @@ pub const OPUS: u8 = 111;
 pub const VP8: u8 = 96;
 /// VP8's retransmissions.
 pub const VP8_RTX: u8 = 97;
-
-const PROFILE: SrtpProfile = SrtpProfile::AeadAes128Gcm;
-
-/// The exporter output two ends of a session derive from its ufrag.
-fn exported(ufrag: &str) -> Vec<u8> {
-    let length = 2 * (PROFILE.key_len() + PROFILE.salt_len());
-    ufrag
-        .bytes()
-        .cycle()
-        .enumerate()
-        .map(|(at, byte)| byte ^ at as u8)
-        .take(length)
-        .collect()
-}
-
-/// A transport whose handshake is one STUN request: keys follow from the ufrag.
-#[derive(Debug)]
-pub struct FixedKeys {
-    ufrag: String,
-    outputs: VecDeque<TransportOutput>,
-    remote: Option<SocketAddr>,
-}
-
-impl FixedKeys {
-    /// The transport of the session with these parameters.
-    pub fn new(config: &TransportConfig) -> Self {
-        FixedKeys {
-            ufrag: config.local.ufrag.clone(),
-            outputs: VecDeque::new(),
-            remote: None,
-        }
-    }
-}
-
-impl Transport for FixedKeys {
-    fn handle_datagram(
-        &mut self,
-        _: Instant,
-        from: SocketAddr,
-        _: SocketAddr,
-        datagram: &[u8],
-    ) -> Result<(), DatagramRefusal> {
-        if classify(datagram) != DatagramKind::Stun {
-            return Err(DatagramRefusal::DtlsUnknownAddress);
-        }
-        if self.remote.is_none() {
-            let keying = KeyingMaterial::from_exporter(PROFILE, &exported(&self.ufrag))
-                .expect("the length is the profile's");
-            let connected = TransportEvent::DtlsConnected {
-                keying,
-                profile: PROFILE,
-            };
-            self.outputs.push_back(TransportOutput::Event(connected));
-        }
-        if self.remote != Some(from) {
-            self.remote = Some(from);
-            let nominated = TransportEvent::IceConnected { remote: from };
-            self.outputs.push_back(TransportOutput::Event(nominated));
-        }
-        Ok(())
-    }
-
-    fn handle_timeout(&mut self, _: Instant) {}
-
-    fn poll(&mut self) -> Option<TransportOutput> {
-        self.outputs.pop_front()
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        None
-    }
-
-    fn set_remote(&mut self, _: Instant, _: RemoteParameters) {}
-
-    fn restart_ice(&mut self, _: Instant, local: IceCredentials, _: Option<IceCredentials>) {
-        self.ufrag = local.ufrag;
-    }
-
-    fn send_data(&mut self, _: Instant, _: DataChannel, _: &[u8]) -> Result<(), SendDataError> {
-        Err(SendDataError::NotOpen)
-    }
-
-    fn remote(&self) -> Option<SocketAddr> {
-        self.remote
-    }
-
-    fn close(&mut self, _: Instant) {
-        let closed = TransportEvent::Closed(palabre_media::transport::CloseReason::Local);
-        self.outputs.push_back(TransportOutput::Event(closed));
-    }
-}
-
-/// A binding request that names `ufrag`.
-pub fn binding_request(ufrag: &str) -> Vec<u8> {
-    let user = format!("{ufrag}:peer");
-    let padded = user.len().next_multiple_of(4);
-    let mut request = vec![0, 1];
-    request.extend(((4 + padded) as u16).to_be_bytes());
-    request.extend([0x21, 0x12, 0xA4, 0x42]);
-    request.extend([9; 12]);
-    request.extend([0x00, 0x06]);
-    request.extend((user.len() as u16).to_be_bytes());
-    request.extend(user.bytes());
-    request.resize(24 + padded, 0);
-    request
-}
-
-/// What a track published by an [`Endpoint`] is like.
-#[derive(Clone, Copy, Debug)]
-pub struct Publication {
-    /// Its name.
-    pub track: TrackId,
-    /// Audio or video.
-    pub kind: MediaKind,
-    /// Encodings.
-    pub layers: u8,
-}
-
-const RIDS: [&str; 3] = ["q", "h", "f"];
-
-impl Publication {
-    fn mid(&self) -> Label {
-        Label::read(self.track.0.to_string().as_bytes()).expect("digits are visible")
-    }
-
-    /// What the router is told of it.
-    pub fn receive_parameters(&self) -> ReceiveParameters {
-        let is_video = self.kind == MediaKind::Video;
-        let rid = |layer: u8| match self.layers {
-            1 => None,
-            _ => RIDS[usize::from(layer)].parse().ok(),
-        };
-        ReceiveParameters {
-            track: self.track,
-            kind: self.kind,
-            mid: self.mid(),
-            codec: if is_video { Codec::Vp8 } else { Codec::Opus },
-            payload_type: if is_video { VP8 } else { OPUS },
-            rtx_payload_type: is_video.then_some(VP8_RTX),
-            clock_rate: if is_video { 90_000 } else { 48_000 },
-            // As browsers do, a section lists the extensions it uses only.
-            extensions: match self.kind {
-                MediaKind::Video => ExtensionIds {
-                    audio_level: None,
-                    ..EXTENSIONS
-                },
-                MediaKind::Audio => ExtensionIds {
-                    rid: None,
-                    repaired_rid: None,
-                    ..EXTENSIONS
-                },
-            },
-            encodings: (0..self.layers)
-                .map(|layer| Encoding {
-                    rid: rid(layer),
-                    ..Encoding::default()
-                })
-                .collect(),
-        }
-    }
-
-    /// What the router is told of a subscription to it.
-    pub fn send_parameters(&self, subscription: u64, with_rtx: bool) -> SendParameters {
-        let receive = self.receive_parameters();
-        let ssrc = 0x1000_0000 + 2 * subscription as u32;
-        let with_rtx = with_rtx && self.kind == MediaKind::Video;
-        SendParameters {
-            track: self.track,
-            subscription: SubscriptionId(subscription),
-            kind: self.kind,
-            mid: receive.mid,
-            ssrc,
-            rtx_ssrc: with_rtx.then_some(ssrc + 1),
-            codec: receive.codec,
-            payload_type: receive.payload_type,
-            rtx_payload_type: with_rtx.then_some(VP8_RTX),
-            clock_rate: receive.clock_rate,
-            extensions: EXTENSIONS,
-            max_layer: 3,
-        }
-    }
-}
 
 /// One encoding being sent.
 struct Outgoing {
@@ -237,41 +56,6 @@ struct Outgoing {
     packets: u32,
     enabled: bool,
 }
-
-/// A packet that was received, each number once.
-#[derive(Clone, Debug)]
-pub struct Got {
-    /// Timestamp.
-    pub timestamp: u32,
-    /// Marker bit.
-    pub marker: bool,
-    /// Payload.
-    pub payload: Vec<u8>,
-    /// Arrival.
-    pub at: Instant,
-    /// Whether it came as a retransmission.
-    pub repaired: bool,
-}
-
-/// One stream being received.
-#[derive(Debug, Default)]
-pub struct Incoming {
-    /// Packets by extended number.
-    pub packets: BTreeMap<u64, Got>,
-    extender: SequenceExtender,
-    rtx: HashMap<u64, (Instant, u8)>,
-    /// Numbers that came twice under the same SSRC or once repaired and once not.
-    pub duplicates: u64,
-    /// Padding bytes received.
-    pub padding: u64,
-    /// Last sender report: (NTP, timestamp).
-    pub reported: Option<(NtpTime, u32)>,
-    reported_at: Option<Instant>,
-    asked_key: Option<Instant>,
-    /// Numbers below this are settled.
-    settled: u64,
-}
-
 /// Half a browser.
 pub struct Endpoint {
     ufrag: String,
@@ -300,10 +84,6 @@ pub struct Endpoint {
 const FRAME: Duration = Duration::from_millis(33);
 const SOUND: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_millis(20);
-
-/// Requests for one packet at most. More than browsers make: a burst on the way of sparse
-/// requests must not look like a fault of the router.
-const TRIES: u8 = 30;
 
 impl Endpoint {
     /// The peer of the session with this ufrag.
@@ -715,156 +495,4 @@ fn write(
     let len = writer.finish();
     buffer.truncate(len);
     buffer
-}
-
-impl Incoming {
-    /// Missing numbers to ask for now.
-    fn wanted(&mut self, now: Instant) -> Vec<u16> {
-        let Some(highest) = self.extender.highest() else {
-            return Vec::new();
-        };
-        let first = *self
-            .packets
-            .first_key_value()
-            .expect("there is a highest")
-            .0;
-        self.settled = self.settled.max(first).max(highest.saturating_sub(500));
-        let mut wanted = Vec::new();
-        let mut settled = true;
-        for number in self.settled..highest {
-            if self.packets.contains_key(&number) {
-                if settled {
-                    self.settled = number + 1;
-                }
-                continue;
-            }
-            settled = false;
-            let (asked, tries) = self.rtx.entry(number).or_insert((now, 0));
-            if *tries < TRIES && (*tries == 0 || now - *asked >= Duration::from_millis(60)) {
-                (*asked, *tries) = (now, *tries + 1);
-                wanted.push(number as u16);
-            }
-        }
-        wanted
-    }
-
-    /// Whether a picture loss should be told: numbers were given up.
-    fn lacks_picture(&mut self, now: Instant) -> bool {
-        let given_up = self.rtx.iter().any(|(number, (asked, tries))| {
-            *tries >= TRIES && now - *asked < TICK * 2 && !self.packets.contains_key(number)
-        });
-        let early = self
-            .asked_key
-            .is_some_and(|at| now - at < Duration::from_millis(500));
-        if given_up && !early {
-            self.asked_key = Some(now);
-        }
-        given_up && !early
-    }
-
-    fn block(&self, ssrc: u32, now: Instant) -> palabre_media::rtp::rtcp::ReportBlock {
-        palabre_media::rtp::rtcp::ReportBlock {
-            ssrc,
-            highest_sequence: self.extender.highest().unwrap_or(0) as u32,
-            last_sender_report: self.reported.map_or(0, |(ntp, _)| ntp.middle()),
-            delay: self.reported_at.map_or(0, |at| {
-                ((now - at).as_micros() as u64 * 65_536 / 1_000_000) as u32
-            }),
-            ..Default::default()
-        }
-    }
-
-    /// Numbers between the first and the last that never came, leaving out those after `until`.
-    pub fn holes(&self, until: Instant) -> Vec<u64> {
-        let Some((&first, _)) = self.packets.first_key_value() else {
-            return Vec::new();
-        };
-        let last = self
-            .packets
-            .iter()
-            .rfind(|(_, got)| got.at <= until)
-            .map_or(first, |e| *e.0);
-        (first..last)
-            .filter(|number| !self.packets.contains_key(number))
-            .collect()
-    }
-
-    /// Frames of VP8 that came whole, in order.
-    pub fn frames(&self) -> Vec<Frame> {
-        let mut frames: Vec<Frame> = Vec::new();
-        let mut open: Option<(Frame, u64, u8)> = None;
-        for (&number, got) in &self.packets {
-            let Some(descriptor) = Vp8Descriptor::parse(&got.payload) else {
-                panic!("a payload without descriptor");
-            };
-            let body = &got.payload[usize::from(descriptor.length) + 1..];
-            let is_key = got.payload[usize::from(descriptor.length)] & 1 == 0;
-            let (layer, packet, count) = (body[0], body[5], body[6]);
-            let source = u32::from_be_bytes([body[1], body[2], body[3], body[4]]);
-            let counters = descriptor.counters();
-            if packet == 0 {
-                assert!(descriptor.is_frame_start());
-                let frame = Frame {
-                    source,
-                    layer,
-                    is_key,
-                    picture_id: counters.picture_id,
-                    tl0: counters.tl0_picture_index,
-                    key_index: counters.key_index,
-                    timestamp: got.timestamp,
-                    first: number,
-                    at: got.at,
-                };
-                open = Some((frame, number, 0));
-            }
-            let Some((frame, last, next)) = &mut open else {
-                continue;
-            };
-            let follows = packet == 0 || number == *last + 1;
-            if !follows || frame.source != source || frame.layer != layer || packet != *next {
-                open = None;
-                continue;
-            }
-            assert_eq!(got.timestamp, frame.timestamp, "one frame, one timestamp");
-            assert_eq!(
-                counters.picture_id, frame.picture_id,
-                "one frame, one picture id"
-            );
-            assert_eq!(got.marker, packet + 1 == count);
-            assert!(
-                body[7..].iter().all(|byte| *byte == source as u8),
-                "the payload is intact"
-            );
-            (*last, *next) = (number, packet + 1);
-            frame.at = frame.at.max(got.at);
-            if packet + 1 == count {
-                frames.push(frame.clone());
-                open = None;
-            }
-        }
-        frames
-    }
-}
-
-/// A frame that came whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    /// Its number at the source.
-    pub source: u32,
-    /// The encoding it belongs to.
-    pub layer: u8,
-    /// Whether it is a key frame.
-    pub is_key: bool,
-    /// Picture id as received.
-    pub picture_id: u16,
-    /// TL0PICIDX as received.
-    pub tl0: u8,
-    /// KEYIDX as received.
-    pub key_index: u8,
-    /// Timestamp as received.
-    pub timestamp: u32,
-    /// Number of its first packet.
-    pub first: u64,
-    /// When its last packet came.
-    pub at: Instant,
 }

@@ -325,15 +325,7 @@ fn claim_hash(code: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Store;
-
-    async fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("palabre.db"))
-            .await
-            .unwrap();
-        (folder, store)
-    }
+    use crate::store::{Store, empty};
 
     async fn account(store: &Store) -> AccountId {
         let code = store.access.new_claim_code().await.unwrap().unwrap();
@@ -345,7 +337,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_claim_code_works_once() {
-        let (_folder, store) = store().await;
+        let (_folder, store) = empty().await;
         assert!(!store.access.is_claimed().await.unwrap());
         let code = store.access.new_claim_code().await.unwrap().unwrap();
         assert_eq!(code.reveal().len(), 19);
@@ -377,7 +369,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_restart_before_the_claim_replaces_the_code() {
-        let (_folder, store) = store().await;
+        let (_folder, store) = empty().await;
         let first = store.access.new_claim_code().await.unwrap().unwrap();
         let second = store.access.new_claim_code().await.unwrap().unwrap();
         assert!(!store.access.is_claim_code(first.reveal()).await.unwrap());
@@ -386,7 +378,7 @@ mod tests {
 
     #[tokio::test]
     async fn two_claims_at_once_make_one_administrator() {
-        let (_folder, store) = store().await;
+        let (_folder, store) = empty().await;
         let code = store.access.new_claim_code().await.unwrap().unwrap();
         let (a, b) = tokio::join!(
             store.access.claim(code.reveal(), "a"),
@@ -401,7 +393,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_opens_until_it_is_closed_or_over() {
-        let (_folder, store) = store().await;
+        let (_folder, store) = empty().await;
         let account = account(&store).await;
         let session = store.access.open_session(&account, 60).await.unwrap();
         assert_eq!(
@@ -416,7 +408,7 @@ mod tests {
 
     #[tokio::test]
     async fn another_password_ends_the_sessions() {
-        let (_folder, store) = store().await;
+        let (_folder, store) = empty().await;
         let account = account(&store).await;
         let session = store.access.open_session(&account, 60).await.unwrap();
         store
@@ -433,7 +425,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_opens_until_it_is_deleted_or_over() {
-        let (_folder, store) = store().await;
+        let (_folder, store) = empty().await;
         let account = account(&store).await;
         let (token, text) = store
             .access

@@ -204,6 +204,16 @@ fn create_private(file: &Path) -> std::io::Result<()> {
         .map(drop)
 }
 
+/// A database of its own, gone with the folder.
+#[cfg(test)]
+async fn empty() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("palabre.db"))
+        .await
+        .unwrap();
+    (folder, store)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

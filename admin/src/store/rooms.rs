@@ -248,16 +248,8 @@ impl Directory for Rooms {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Store;
+    use crate::store::empty;
     use std::collections::HashSet;
-
-    async fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("palabre.db"))
-            .await
-            .unwrap();
-        (folder, store)
-    }
 
     fn named(name: &str) -> NewRoom {
         NewRoom {
@@ -268,7 +260,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_key_of_a_room_finds_it() {
-        let (_folder, store) = store().await;
+        let (_folder, store) = empty().await;
         let new = NewRoom {
             name: "Comité".into(),
             max_participants: Some(12),
@@ -294,7 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn pages_show_every_room_once_newest_first() {
-        let (_folder, store) = store().await;
+        let (_folder, store) = empty().await;
         for number in 0..7 {
             store
                 .rooms
@@ -317,7 +309,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_changed_code_opens_and_the_old_one_does_not() {
-        let (_folder, store) = store().await;
+        let (_folder, store) = empty().await;
         let room = store.rooms.create(&named("a")).await.unwrap();
         let changed = store.rooms.change_code(&room.id).await.unwrap().unwrap();
         assert_ne!(changed.code, room.code);
@@ -329,7 +321,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_deleted_room_is_gone() {
-        let (_folder, store) = store().await;
+        let (_folder, store) = empty().await;
         let room = store.rooms.create(&named("a")).await.unwrap();
         assert!(store.rooms.delete(&room.id).await.unwrap());
         assert!(!store.rooms.delete(&room.id).await.unwrap());
@@ -338,7 +330,7 @@ mod tests {
 
     #[tokio::test]
     async fn codes_made_at_once_are_all_different() {
-        let (_folder, store) = store().await;
+        let (_folder, store) = empty().await;
         let mut rooms = tokio::task::JoinSet::new();
         for number in 0..50 {
             let store = store.clone();
@@ -351,7 +343,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_is_a_value_never_sql() {
-        let (_folder, store) = store().await;
+        let (_folder, store) = empty().await;
         let room = store
             .rooms
             .create(&named("'); DROP TABLE rooms; --"))
