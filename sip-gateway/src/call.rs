@@ -3,6 +3,8 @@
 //! A state machine with time as an argument. It asks for everything it needs (a port, a line, a look-up, a seat in a room) by
 //! [`Output`] and is told how that went by [`Input`]; it touches neither the SIP core nor the engine.
 
+mod look_up;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,17 +15,12 @@ use palabre_engine::{JoinError, LegEvent, LegIdentity, RemovedReason};
 
 use crate::caller::Caller;
 use crate::keys::{Keys, Wish};
-use crate::menu::{self, Answer, Menu, Outcome, farewell, sentences};
+use crate::menu::{self, Menu, Outcome, farewell, sentences};
 use crate::metrics::Ended;
 use crate::prompts::{Language, Phrase, Prompts, Say};
 use crate::sip::{LocalMedia, Media};
 use crate::speech::Speech;
-
-/// Longest a caller's phone rings because of wrong codes before it is refused.
-const LONGEST_HOLD: Duration = Duration::from_secs(30);
-
-/// Times a dialled code is looked up when the source has to wait first.
-const LOOKUPS: u32 = 3;
+pub use look_up::Found;
 
 /// Longest wait for a line or a seat in a room: the engine answers in milliseconds, or is broken.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(10);
@@ -31,17 +28,11 @@ const ENGINE_PATIENCE: Duration = Duration::from_secs(10);
 /// Longest wait for the acknowledgement of our answer with the line after it: the SIP core gives up a little earlier (64 T1).
 const ANSWER_PATIENCE: Duration = Duration::from_secs(40);
 
+/// Longest time a caller hears that the room is full: the message takes about four seconds.
+const FULL_PATIENCE: Duration = Duration::from_secs(20);
+
 /// The same key within this time by RTP and by SIP INFO is one key: some phones send both.
 const SAME_KEY: Duration = Duration::from_millis(400);
-
-/// What the door said of a code.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// The right to enter the room.
-    pub ticket: RoomTicket,
-    /// Whether the room has no place left.
-    pub full: bool,
-}
 
 /// By which way a key came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +52,8 @@ pub enum Input {
     Confirmed,
     /// Media was negotiated, or negotiated anew.
     Media(Media),
+    /// Nothing can be said before an answer: the caller offered no media.
+    NoEarlyMedia,
     /// The line asked for is open, or cannot be.
     LineOpened(bool),
     /// Something happened on the line.
@@ -86,6 +79,8 @@ pub enum Output {
     Reject(u16),
     /// Answer.
     Accept(LocalMedia),
+    /// Open media before a refusal; then give [`Input::Media`], or [`Input::NoEarlyMedia`].
+    Progress(LocalMedia),
     /// End.
     HangUp,
     /// Find RTP ports; then give [`Input::Bound`].
@@ -129,6 +124,10 @@ enum Stage {
     Held {
         until: Instant,
         refuse: Option<u16>,
+    },
+    /// The room dialled is full: the caller is told so before the refusal.
+    Full {
+        until: Instant,
     },
     /// Ports, media or line are awaited.
     Answering {
@@ -228,6 +227,7 @@ impl Call {
                 self.open_line();
             }
             Input::Media(media) => self.media(media),
+            Input::NoEarlyMedia => self.busy(),
             Input::LineOpened(opened) => self.line_opened(now, opened),
             Input::Line(event) => self.line_event(now, event),
             Input::Key(key) => self.key(now, key, KeyPath::Info),
@@ -250,6 +250,7 @@ impl Call {
         let stage = match &self.stage {
             Stage::LookingUp { until }
             | Stage::Held { until, .. }
+            | Stage::Full { until }
             | Stage::Answering { until }
             | Stage::Joining { until } => Some(*until),
             Stage::Menu(menu) => menu.deadline(),
@@ -274,7 +275,9 @@ impl Call {
     pub fn dismiss(&mut self) {
         match self.stage {
             Stage::Over => {}
-            Stage::LookingUp { .. } | Stage::Held { .. } => self.refuse(503, Ended::Dismissed),
+            Stage::LookingUp { .. } | Stage::Held { .. } | Stage::Full { .. } => {
+                self.refuse(503, Ended::Dismissed);
+            }
             _ => self.hang_up(Ended::Dismissed),
         }
     }
@@ -285,16 +288,6 @@ impl Call {
         matches!(self.stage, Stage::InRoom(_))
     }
 
-    fn look_up(&mut self, now: Instant) {
-        self.lookups += 1;
-        let code = self.code.clone().unwrap_or_default();
-        let source = self.caller.source();
-        self.outputs.push_back(Output::LookUp(source, code));
-        self.stage = Stage::LookingUp {
-            until: now + ENGINE_PATIENCE,
-        };
-    }
-
     fn answer(&mut self, now: Instant) {
         self.outputs.push_back(Output::Bind);
         self.stage = Stage::Answering {
@@ -302,7 +295,29 @@ impl Call {
         };
     }
 
+    /// Says that the room is full, then refuses with 486.
+    fn tell_full(&mut self, now: Instant) {
+        self.outputs.push_back(Output::Bind);
+        self.stage = Stage::Full {
+            until: now + FULL_PATIENCE,
+        };
+    }
+
+    /// The end of a call to a full room, told or not.
+    fn busy(&mut self) {
+        if matches!(self.stage, Stage::Full { .. }) {
+            self.speech.stop();
+            self.refuse(486, Ended::RoomFull);
+        }
+    }
+
     fn bound(&mut self, ports: Option<LocalMedia>) {
+        if matches!(self.stage, Stage::Full { .. }) {
+            return match ports {
+                Some(local) => self.outputs.push_back(Output::Progress(local)),
+                None => self.busy(),
+            };
+        }
         if !matches!(self.stage, Stage::Answering { .. }) {
             return;
         }
@@ -324,9 +339,15 @@ impl Call {
     }
 
     /// Opens the line when there is media and an acknowledgement. Before it nobody has proved to be at the address that the
-    /// INVITE names: whoever forges one must not make us send a minute of greeting to somebody else.
+    /// INVITE names: whoever forges one must not make us send a minute of greeting to somebody else. The few seconds that tell
+    /// of a full room go before any acknowledgement: to make us send them, one has to know the code of a room that is full.
     fn open_line(&mut self) {
-        if !self.confirmed || !matches!(self.stage, Stage::Answering { .. }) {
+        let may = match self.stage {
+            Stage::Full { .. } => true,
+            Stage::Answering { .. } => self.confirmed,
+            _ => false,
+        };
+        if !may {
             return;
         }
         if let Some(media) = self.media.take() {
@@ -340,6 +361,12 @@ impl Call {
             return;
         }
         self.line = if opened { Line::Open } else { Line::None };
+        if matches!(self.stage, Stage::Full { .. }) {
+            return match opened {
+                true => self.say(now, farewell(self.language, &[Phrase::RoomFull])),
+                false => self.busy(),
+            };
+        }
         if !matches!(self.stage, Stage::Answering { .. }) {
             return;
         }
@@ -357,6 +384,8 @@ impl Call {
         match event {
             LegEvent::Digit(key) => self.key(now, key, KeyPath::Rtp),
             LegEvent::PlayFinished => self.speech_moved(now, true),
+            // Before an answer a phone need not send.
+            LegEvent::MediaTimeout if matches!(self.stage, Stage::Full { .. }) => {}
             LegEvent::MediaTimeout => self.hang_up(Ended::MediaTimeout),
             LegEvent::Muted(muted) => self.muted_by_engine(now, muted),
             LegEvent::Removed(reason) => self.removed(now, reason),
@@ -417,56 +446,6 @@ impl Call {
         }
     }
 
-    fn looked_up(&mut self, now: Instant, answer: Result<Found, Refusal>) {
-        match &mut self.stage {
-            Stage::Menu(menu) => {
-                let answer = match answer {
-                    Ok(found) if found.full => Answer::Full,
-                    Ok(found) => {
-                        self.ticket = Some(found.ticket);
-                        Answer::Open
-                    }
-                    Err(Refusal::Malformed) => Answer::Wrong {
-                        wait: Duration::ZERO,
-                    },
-                    Err(Refusal::Unknown { wait }) => Answer::Wrong { wait },
-                    Err(Refusal::Slowed { wait }) => Answer::Slowed { wait },
-                    Err(Refusal::LockedOut { .. }) => Answer::LockedOut,
-                    Err(Refusal::Unavailable(_)) => Answer::Unavailable,
-                };
-                menu.handle(now, menu::Input::LookedUp(answer));
-            }
-            Stage::LookingUp { .. } => match answer {
-                Ok(found) if found.full => self.refuse(486, Ended::RoomFull),
-                Ok(found) => {
-                    self.ticket = Some(found.ticket);
-                    self.answer(now);
-                }
-                Err(Refusal::Malformed) => self.refuse(404, Ended::UnknownCode),
-                Err(Refusal::Unknown { wait }) if wait.is_zero() => {
-                    self.refuse(404, Ended::UnknownCode);
-                }
-                Err(Refusal::Unknown { wait }) => {
-                    let until = now + wait.min(LONGEST_HOLD);
-                    let refuse = Some(404);
-                    self.stage = Stage::Held { until, refuse };
-                }
-                Err(Refusal::Slowed { wait }) if wait <= LONGEST_HOLD && self.lookups < LOOKUPS => {
-                    let until = now + wait;
-                    self.stage = Stage::Held {
-                        until,
-                        refuse: None,
-                    };
-                }
-                Err(Refusal::Slowed { .. } | Refusal::LockedOut { .. }) => {
-                    self.refuse(480, Ended::LockedOut);
-                }
-                Err(Refusal::Unavailable(_)) => self.refuse(503, Ended::Unavailable),
-            },
-            _ => {}
-        }
-    }
-
     fn join(&mut self, now: Instant) {
         let ticket = self.ticket.clone().expect("a call joins by its ticket");
         let identity = self.caller.identity(
@@ -520,6 +499,7 @@ impl Call {
                 Some(status) => self.refuse(status, Ended::UnknownCode),
                 None => self.look_up(now),
             },
+            Stage::Full { until } if now >= *until => self.busy(),
             Stage::Answering { until } if now >= *until => self.hang_up(Ended::NoMedia),
             Stage::Joining { until } if now >= *until => {
                 self.leave(now, &[Phrase::Unavailable], Ended::Unavailable);
@@ -576,6 +556,7 @@ impl Call {
             None => match &mut self.stage {
                 Stage::Menu(menu) => menu.handle(now, menu::Input::Announced),
                 Stage::Leaving => self.hang_up(Ended::Joined),
+                Stage::Full { .. } => self.busy(),
                 _ => {}
             },
         }
@@ -609,6 +590,7 @@ impl Call {
     fn end(&mut self) {
         self.ended.get_or_insert(match self.stage {
             Stage::LookingUp { .. } | Stage::Held { .. } => Ended::Cancelled,
+            Stage::Full { .. } => Ended::RoomFull,
             _ => Ended::Abandoned,
         });
         self.stage = Stage::Over;

@@ -339,6 +339,17 @@ impl Gateway {
                     }
                     continue;
                 }
+                call::Output::Progress(mut media) => {
+                    if let Some(address) = self.config.advertise {
+                        media.rtp.set_ip(address);
+                    }
+                    let input = match self.endpoint.progress(now, id, media) {
+                        Ok(Some(media)) => call::Input::Media(media),
+                        Ok(None) | Err(_) => call::Input::NoEarlyMedia,
+                    };
+                    active.call.handle(now, input);
+                    continue;
+                }
                 call::Output::Bind => Output::Bind(id, local),
                 call::Output::OpenLine(media) => Output::OpenLine(id, media),
                 call::Output::UpdateLine(media) => Output::UpdateLine(id, media),

@@ -1,6 +1,7 @@
 use palabre_engine::directory::RoomCode;
 use proptest::prelude::*;
 
+use super::look_up::LONGEST_HOLD;
 use super::*;
 use crate::sip::{Codec, Direction, Party};
 
@@ -340,7 +341,6 @@ fn each_refusal_before_the_answer_has_its_status() {
         cause: String::new(),
     });
     for (answer, status, ended) in [
-        (found(true), 486, Ended::RoomFull),
         (Input::LookedUp(Err(locked)), 480, Ended::LockedOut),
         (Input::LookedUp(Err(broken)), 503, Ended::Unavailable),
         (
@@ -368,6 +368,47 @@ fn each_refusal_before_the_answer_has_its_status() {
     phone.give(Input::Bound(None));
     assert_eq!(phone.take(), [Output::Reject(503)]);
     assert_eq!(phone.end(), Ended::NoPort);
+}
+
+#[test]
+fn who_dials_the_code_of_a_full_room_is_told_before_the_refusal() {
+    let mut phone = Phone::dials(Some("123456789"));
+    phone.take();
+    phone.give(found(true));
+    assert_eq!(phone.take(), [Output::Bind]);
+    phone.give(Input::Bound(Some(ports())));
+    assert_eq!(phone.take(), [Output::Progress(ports())]);
+    phone.give(Input::Media(media()));
+    assert_eq!(phone.take(), [Output::OpenLine(media())]);
+    phone.give(Input::LineOpened(true));
+    phone.give(Input::Line(LegEvent::MediaTimeout));
+    let outputs = phone.listen();
+    assert_eq!(outputs.last(), Some(&Output::Reject(486)));
+    let said = phone.said(&outputs);
+    assert_eq!(said[0], Say::Phrase(Language::French, Phrase::RoomFull));
+    assert_eq!(phone.end(), Ended::RoomFull);
+    // Whatever keeps it from being told, the answer is the same.
+    for missing in [
+        vec![Input::Bound(None)],
+        vec![Input::Bound(Some(ports())), Input::NoEarlyMedia],
+        vec![
+            Input::Bound(Some(ports())),
+            Input::Media(media()),
+            Input::LineOpened(false),
+        ],
+        vec![Input::Bound(Some(ports())), Input::Timeout],
+    ] {
+        let mut phone = Phone::dials(Some("123456789"));
+        phone.give(found(true));
+        for input in missing {
+            match input {
+                Input::Timeout => phone.wait(),
+                input => phone.give(input),
+            }
+        }
+        assert_eq!(phone.take().last(), Some(&Output::Reject(486)));
+        assert_eq!(phone.end(), Ended::RoomFull);
+    }
 }
 
 #[test]
@@ -533,6 +574,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         2 => any::<bool>().prop_map(|free| Input::Bound(free.then(ports))),
         2 => Just(()).prop_map(|()| Input::Media(media())),
         2 => Just(()).prop_map(|()| Input::Confirmed),
+        1 => Just(()).prop_map(|()| Input::NoEarlyMedia),
         2 => any::<bool>().prop_map(Input::LineOpened),
         12 => key.clone().prop_map(|key| Input::Line(LegEvent::Digit(key))),
         2 => key.prop_map(Input::Key),

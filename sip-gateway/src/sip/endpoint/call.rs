@@ -99,15 +99,53 @@ impl Endpoint {
 
     /// Sends 180 Ringing.
     pub fn ring(&mut self, now: Instant, dialog: DialogId) -> Result<(), NoSuchDialog> {
-        let dialog = self
-            .dialogs
-            .get(&dialog.0)
-            .filter(|dialog| dialog.state == State::Incoming)
+        let dialog = self.take(dialog.0).ok_or(NoSuchDialog)?;
+        let sent = self.provisional(now, &dialog, 180, None);
+        self.put(dialog);
+        sent
+    }
+
+    /// Sends 183 Session Progress with our SDP, so that something can be said before a refusal (early media, RFC 3960). Returns
+    /// the media to start now, or `None`, and sends nothing, if the caller offered nothing: an offer of ours would have to come
+    /// by a reliable response (RFC 3262).
+    pub fn progress(
+        &mut self,
+        now: Instant,
+        dialog: DialogId,
+        local: LocalMedia,
+    ) -> Result<Option<Media>, NoSuchDialog> {
+        let mut dialog = self.take(dialog.0).ok_or(NoSuchDialog)?;
+        dialog.session.set_local(local);
+        let pending = dialog.pending.as_ref().map(|pending| &pending.request);
+        let peer = dialog.flow.remote.ip();
+        let answer = pending.and_then(sdp).and_then(|offer| {
+            // What cannot be agreed on was refused when it came.
+            dialog.session.answer(offer, &self.config.media, peer).ok()
+        });
+        let sent = match answer {
+            None => Ok(None),
+            Some((body, media)) => self
+                .provisional(now, &dialog, 183, Some(&body))
+                .map(|()| Some(media)),
+        };
+        self.put(dialog);
+        sent
+    }
+
+    fn provisional(
+        &mut self,
+        now: Instant,
+        dialog: &Dialog,
+        status: u16,
+        body: Option<&str>,
+    ) -> Result<(), NoSuchDialog> {
+        let pending = dialog.pending.as_ref();
+        let pending = pending
+            .filter(|_| dialog.state == State::Incoming)
             .ok_or(NoSuchDialog)?;
-        let pending = dialog.pending.as_ref().ok_or(NoSuchDialog)?;
         let key = pending.key;
         let reply = self.servers.get(&key).ok_or(NoSuchDialog)?.machine.flow;
-        let mut draft = self.draft(&pending.request, &reply, 180, &dialog.local_tag);
+        let mut draft = self.draft(&pending.request, &reply, status, &dialog.local_tag);
         for route in pending.request.headers(Name::RecordRoute) {
             draft.line("Record-Route", route);
         }
@@ -115,8 +153,8 @@ impl Endpoint {
             "Contact",
             &contact(self.config.host.as_deref(), &dialog.flow),
         );
-        let bytes = draft.finish(None);
-        self.respond(now, key, 180, bytes);
+        let bytes = draft.finish(body.map(|body| ("application/sdp", body.as_bytes())));
+        self.respond(now, key, status, bytes);
         Ok(())
     }
 

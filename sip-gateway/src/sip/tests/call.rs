@@ -7,8 +7,6 @@ use super::super::event::*;
 use super::super::sdp::{Codec, Direction};
 use super::harness::*;
 
-const SECOND: Duration = Duration::from_secs(1);
-
 fn invited(events: &[Event]) -> DialogId {
     let invite = events.iter().find_map(|event| match event {
         Event::Invite(invite) => Some(invite),

@@ -7,8 +7,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::super::event::*;
+use super::super::name::Name;
 use super::super::sdp::LocalMedia;
 use super::super::{Config, Endpoint, Message, Random};
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+pub(super) fn statuses(messages: &[Message]) -> Vec<u16> {
+    messages.iter().filter_map(Message::status).collect()
+}
+
+/// The tag of the answering side.
+pub(super) fn our_tag(reply: &Message) -> String {
+    let to = reply.header(Name::To).unwrap();
+    to.rsplit_once("tag=").unwrap().1.to_owned()
+}
 
 pub(super) fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()

@@ -9,12 +9,6 @@ use super::super::sdp::{Codec, Direction};
 use super::super::{Config, Message};
 use super::harness::*;
 
-const SECOND: Duration = Duration::from_secs(1);
-
-fn statuses(messages: &[Message]) -> Vec<u16> {
-    messages.iter().filter_map(Message::status).collect()
-}
-
 fn methods(messages: &[Message]) -> Vec<&str> {
     messages
         .iter()
@@ -48,8 +42,7 @@ fn accepted(bench: &mut Bench, extra: &str, body: &str) -> String {
         .unwrap();
     let replies = bench.drain();
     assert_eq!(statuses(&replies), [200]);
-    let to = replies[0].header(Name::To).unwrap();
-    to.rsplit_once("tag=").unwrap().1.to_owned()
+    our_tag(&replies[0])
 }
 
 /// A call up to the ACK.
@@ -99,13 +92,7 @@ fn a_call_comes_rings_and_is_ended_by_the_caller() {
             .accept(bench.now, invite.dialog, local(5000))
             .is_err()
     );
-    let tag = replies[1]
-        .header(Name::To)
-        .unwrap()
-        .rsplit_once("tag=")
-        .unwrap()
-        .1
-        .to_owned();
+    let tag = our_tag(&replies[1]);
     bench.send(&request("ACK", &tag, 1, "b", "", ""));
     let bye = request("BYE", &tag, 2, "c", "", "");
     assert_eq!(statuses(&bench.send(&bye)), [200]);
@@ -166,13 +153,7 @@ fn cancel_gets_200_and_its_invite_487() {
     assert_eq!(replies[0].header(Name::To), replies[1].header(Name::To));
     assert_eq!(ending(&bench), Some(Ending::Cancelled));
     assert_eq!(statuses(&bench.wait(SECOND)), [487], "timer G");
-    let tag = replies[1]
-        .header(Name::To)
-        .unwrap()
-        .rsplit_once("tag=")
-        .unwrap()
-        .1
-        .to_owned();
+    let tag = our_tag(&replies[1]);
     bench.send(&request("ACK", &tag, 1, "a", "", ""));
     assert!(bench.wait(SECOND * 5).is_empty());
     assert_eq!(bench.endpoint.entries(), 0);
@@ -197,13 +178,7 @@ fn an_invite_without_offer_gets_ours_and_brings_the_answer_in_its_ack() {
     let replies = bench.drain();
     let offer = String::from_utf8(replies[0].body().to_vec()).unwrap();
     assert!(offer.contains("m=audio 5000 RTP/AVP 111 9 8 0"), "{offer}");
-    let tag = replies[0]
-        .header(Name::To)
-        .unwrap()
-        .rsplit_once("tag=")
-        .unwrap()
-        .1
-        .to_owned();
+    let tag = our_tag(&replies[0]);
     bench.send(&request("ACK", &tag, 1, "b", TYPE, SDP));
     let [.., Event::Media { media, .. }, Event::Confirmed { .. }] = &bench.events[..] else {
         panic!("{:?}", bench.events)
@@ -217,13 +192,7 @@ fn an_invite_without_offer_gets_ours_and_brings_the_answer_in_its_ack() {
         .accept(bench.now, bench.invited(), local(5000))
         .unwrap();
     let replies = bench.drain();
-    let tag = replies[0]
-        .header(Name::To)
-        .unwrap()
-        .rsplit_once("tag=")
-        .unwrap()
-        .1
-        .to_owned();
+    let tag = our_tag(&replies[0]);
     assert_eq!(
         methods(&bench.send(&request("ACK", &tag, 1, "b", "", ""))),
         ["BYE"]
@@ -386,13 +355,7 @@ fn requests_of_unknown_dialogs_and_merged_ones_are_refused() {
             .endpoint
             .accept(bench.now, bench.invited(), local(1))
             .unwrap();
-        bench.drain()[0]
-            .header(Name::To)
-            .unwrap()
-            .rsplit_once("tag=")
-            .unwrap()
-            .1
-            .to_owned()
+        our_tag(&bench.drain()[0])
     };
     let forged = request("BYE", &tag, 2, "y", "", "").replace("tag=ft", "tag=forged");
     assert_eq!(statuses(&bench.send(&forged)), [481]);
@@ -504,15 +467,7 @@ fn full_tables_refuse_cheaply_and_still_let_calls_end() {
             .endpoint
             .accept(bench.now, bench.invited(), local(5000))
             .unwrap();
-        tags.push(
-            bench.drain()[0]
-                .header(Name::To)
-                .unwrap()
-                .rsplit_once("tag=")
-                .unwrap()
-                .1
-                .to_owned(),
-        );
+        tags.push(our_tag(&bench.drain()[0]));
     }
     let replies = bench.send(&invite(4));
     assert_eq!(
@@ -535,158 +490,5 @@ fn full_tables_refuse_cheaply_and_still_let_calls_end() {
         assert_eq!(statuses(&bench.send(&bye)), [200]);
     }
     bench.wait(SECOND * 300);
-    assert_eq!(bench.endpoint.entries(), 0);
-}
-
-#[test]
-fn streams_are_cut_answered_and_closed_when_broken() {
-    let mut bench = Bench::new(Config::default());
-    let connection = ConnectionId::Accepted(1);
-    let (from, to) = (bench.peer, address("192.0.2.1:5060"));
-    bench.endpoint.handle(
-        bench.now,
-        Input::Connected {
-            connection,
-            protocol: Protocol::Tcp,
-            from,
-            to,
-        },
-    );
-    let text = request("OPTIONS", "", 1, "a", "", "").replace('\n', "\r\n");
-    for piece in text.as_bytes().chunks(7) {
-        bench.endpoint.handle(
-            bench.now,
-            Input::Stream {
-                connection,
-                bytes: piece,
-            },
-        );
-    }
-    let replies = bench.drain();
-    assert_eq!(statuses(&replies), [200]);
-    assert!(
-        replies[0]
-            .header(Name::Contact)
-            .unwrap()
-            .contains("transport=tcp")
-    );
-    bench.endpoint.handle(
-        bench.now,
-        Input::Stream {
-            connection,
-            bytes: b"\r\n\r\n",
-        },
-    );
-    let Some(Output::Stream { bytes, .. }) = bench.endpoint.poll() else {
-        panic!()
-    };
-    assert_eq!(bytes, "\r\n");
-    let undelimited = text.replace("Content-Length: 0\r\n", "");
-    bench.endpoint.handle(
-        bench.now,
-        Input::Stream {
-            connection,
-            bytes: undelimited.as_bytes(),
-        },
-    );
-    let outputs: Vec<Output> = std::iter::from_fn(|| bench.endpoint.poll()).collect();
-    let [Output::Stream { bytes, .. }, Output::Close { .. }] = &outputs[..] else {
-        panic!("{outputs:?}")
-    };
-    assert!(bytes.starts_with(b"SIP/2.0 400 Missing or Bad Content-Length\r\n"));
-    assert_eq!(bench.endpoint.entries(), 0);
-    // One source may not take all connections.
-    for number in 0..100 {
-        bench.endpoint.handle(
-            bench.now,
-            Input::Connected {
-                connection: ConnectionId::Accepted(number),
-                protocol: Protocol::Tcp,
-                from,
-                to,
-            },
-        );
-    }
-    let closed = std::iter::from_fn(|| bench.endpoint.poll())
-        .filter(|output| matches!(output, Output::Close { .. }))
-        .count();
-    assert_eq!(closed, 36);
-}
-
-#[test]
-fn silent_connections_without_a_call_are_closed() {
-    let mut bench = Bench::new(Config::default());
-    let connection = ConnectionId::Accepted(1);
-    let (from, to) = (bench.peer, address("192.0.2.1:5060"));
-    let closes = |bench: &mut Bench, time: Duration| {
-        let end = bench.now + time;
-        let mut closes = 0;
-        while let Some(at) = bench.endpoint.deadline().filter(|at| *at <= end) {
-            bench.now = at;
-            bench.endpoint.handle(at, Input::Timeout);
-            closes += std::iter::from_fn(|| bench.endpoint.poll())
-                .filter(|output| matches!(output, Output::Close { .. }))
-                .count();
-        }
-        bench.now = end;
-        closes
-    };
-    let connected = Input::Connected {
-        connection,
-        protocol: Protocol::Tcp,
-        from,
-        to,
-    };
-    bench.endpoint.handle(bench.now, connected);
-    assert_eq!(closes(&mut bench, SECOND * 170), 0);
-    let half = Input::Stream {
-        connection,
-        bytes: b"INVITE sip:x",
-    };
-    bench.endpoint.handle(bench.now, half);
-    assert_eq!(closes(&mut bench, SECOND * 170), 0);
-    assert_eq!(closes(&mut bench, SECOND * 20), 1);
-    assert_eq!(bench.endpoint.entries(), 0);
-    // A call keeps its connection.
-    let connected = Input::Connected {
-        connection,
-        protocol: Protocol::Tcp,
-        from,
-        to,
-    };
-    bench.endpoint.handle(bench.now, connected);
-    let text = request("INVITE", "", 1, "a", TYPE, SDP).replace('\n', "\r\n");
-    bench.endpoint.handle(
-        bench.now,
-        Input::Stream {
-            connection,
-            bytes: text.as_bytes(),
-        },
-    );
-    bench.drain();
-    let dialog = bench.invited();
-    bench
-        .endpoint
-        .accept(bench.now, dialog, local(5000))
-        .unwrap();
-    let replies = bench.drain();
-    let tag = replies[0]
-        .header(Name::To)
-        .unwrap()
-        .rsplit_once("tag=")
-        .unwrap()
-        .1
-        .to_owned();
-    let ack = request("ACK", &tag, 1, "b", "", "").replace('\n', "\r\n");
-    bench.endpoint.handle(
-        bench.now,
-        Input::Stream {
-            connection,
-            bytes: ack.as_bytes(),
-        },
-    );
-    assert_eq!(closes(&mut bench, SECOND * 2_000), 0);
-    bench.endpoint.hang_up(bench.now, dialog).unwrap();
-    assert_eq!(closes(&mut bench, SECOND * 500), 1);
     assert_eq!(bench.endpoint.entries(), 0);
 }
