@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::auth::signed_in;
 use super::json::Json;
-use super::{shown, typed};
+use super::{named, shown};
 use crate::app::App;
 use crate::client::Client;
 use crate::config::AdminConfig;
@@ -108,13 +108,7 @@ pub(super) async fn join(
     headers: HeaderMap,
     Json(join): Json<Join>,
 ) -> Result<axum::Json<Joined>, Problem> {
-    let name = typed(
-        "name",
-        &join.name,
-        80,
-        "1 to 80 characters",
-        "de 1 à 80 caractères",
-    )?;
+    let name = named(&join.name)?;
     let source = Source::Address(client.source);
     let ticket = match (&join.code, &join.slug) {
         (Some(code), None) => app

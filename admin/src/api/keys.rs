@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::auth::Administrator;
 use super::json::Json;
-use super::{shown, typed};
+use super::{named, shown};
 use crate::app::App;
 use crate::client::Client;
 use crate::problem::{Problem, ProblemBody};
@@ -79,13 +79,7 @@ pub(super) async fn create(
     _: Administrator,
     Json(new): Json<NewKey>,
 ) -> Result<(StatusCode, axum::Json<KeyMade>), Problem> {
-    let name = typed(
-        "name",
-        &new.name,
-        80,
-        "1 to 80 characters",
-        "de 1 à 80 caractères",
-    )?;
+    let name = named(&new.name)?;
     let key = app.store.keys.create(&name).await?;
     let secret = key.secret.reveal().to_owned();
     let made = KeyMade {

@@ -121,6 +121,17 @@ fn shown(at: UnixSeconds) -> String {
         .unwrap_or_default()
 }
 
+/// The name of a person, an application or a purpose: 1 to 80 characters.
+fn named(name: &str) -> Result<String, Problem> {
+    typed(
+        "name",
+        name,
+        80,
+        "1 to 80 characters",
+        "de 1 à 80 caractères",
+    )
+}
+
 /// A text somebody typed, without blanks around it: 1 to `longest` characters, none of them a control.
 fn typed(
     field: &'static str,

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::auth::Administrator;
 use super::json::Json;
-use super::{shown, typed};
+use super::{named, shown};
 use crate::app::App;
 use crate::problem::{Problem, ProblemBody};
 use crate::store::{BearerToken, now};
@@ -84,13 +84,7 @@ pub(super) async fn create(
     Administrator(account): Administrator,
     Json(new): Json<NewToken>,
 ) -> Result<(StatusCode, axum::Json<TokenMade>), Problem> {
-    let name = typed(
-        "name",
-        &new.name,
-        80,
-        "1 to 80 characters",
-        "de 1 à 80 caractères",
-    )?;
+    let name = named(&new.name)?;
     if new
         .days
         .is_some_and(|days| !(1..=LONGEST_DAYS).contains(&days))
