@@ -502,11 +502,16 @@ fn an_unknown_code_is_said_on_the_page_and_on_the_telephone() {
         (404, &json!("code_unknown")),
         "{answer}"
     );
-    by_number(&mut phone, wrong);
-    for _ in 0..2 {
-        // A message is spoken before the next try is taken.
-        phone.hear_line(6_000);
-        phone.call(json!({"do": "digits", "keys": format!("{wrong}#")}));
+    let answer = phone.call(json!({"do": "dial", "uri": format!("sip:reunion@{HOST}")}));
+    assert_eq!(answer["type"], "CALL_ESTABLISHED", "{answer}");
+    let mut heard = phone.hears_prompts(0, &["fr/welcome"], 30);
+    for said in [
+        &["fr/wrong-code", "fr/try-again"][..],
+        &["fr/wrong-code", "fr/try-again"],
+        &["fr/wrong-code", "fr/too-many-tries", "fr/goodbye"],
+    ] {
+        phone.call(json!({"do": "digits", "keys": wrong}));
+        heard = phone.hears_prompts(heard, said, 40);
     }
     phone.call(json!({"do": "closed", "seconds": 60}));
 }

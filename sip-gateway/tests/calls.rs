@@ -87,10 +87,11 @@ fn a_telephone_hears_the_menu_types_the_code_and_talks() {
     let mut phone = Baresip::start("menu");
     let (answer, why) = phone.dial(&uri("reunion"));
     assert_eq!(answer, "CALL_ESTABLISHED", "{why}");
-    until("the greeting is heard", 10, || {
-        let heard = phone.heard();
-        heard.len() > 16_000 && loudness(&heard[8_000..]) > -35.0
-    });
+    let greeting = ["fr/welcome", "fr/enter-code", "en/language"];
+    let heard = phone.hears_prompts(0, &greeting, 25);
+    phone.keys("*");
+    let greeting = ["en/welcome", "en/enter-code", "fr/language"];
+    phone.hears_prompts(heard, &greeting, 25);
     phone.keys(&format!("{CODE}#"));
     let line = house.rooms.line(0);
     until("the caller is in the room", 5, || {
@@ -100,9 +101,9 @@ fn a_telephone_hears_the_menu_types_the_code_and_talks() {
         let state = line.lock().unwrap();
         let (room, identity) = state.room.clone().unwrap();
         assert_eq!(room, "hum");
-        assert_eq!(identity.name, "Téléphone (menu)");
+        assert_eq!(identity.name, "Telephone (menu)");
         assert!(identity.identity.starts_with("sip_") && identity.identity.len() == 36);
-        assert_eq!(state.keys, format!("{CODE}#"));
+        assert_eq!(state.keys, format!("*{CODE}#"));
     }
     until(
         "the announcements are over and the room is heard",
@@ -174,24 +175,14 @@ fn three_wrong_codes_by_key_end_the_call() {
     let (answer, why) = phone.dial(&uri("reunion"));
     assert_eq!(answer, "CALL_ESTABLISHED", "{why}");
     let line = house.rooms.line(0);
-    for turn in 1..=3 {
+    let mut heard = phone.hears_prompts(0, &["fr/welcome"], 15);
+    for _ in 1..=2 {
         phone.keys("987654321");
-        let before = line.lock().unwrap().prompts_played;
-        let from = phone.heard().len();
-        let second = phone.rate() as usize;
-        until("the caller hears that the code is wrong", 15, || {
-            let heard = phone.heard();
-            let said = heard.get(from..).unwrap_or_default();
-            said.len() >= second && loudness(said) > -35.0
-        });
-        if turn < 3 {
-            // Wrong code, a wait, try again: two more announcements than before.
-            until("asked again", 15, || {
-                line.lock().unwrap().prompts_played >= before + 3
-            });
-        }
+        heard = phone.hears_prompts(heard, &["fr/wrong-code", "fr/try-again"], 20);
     }
-    phone.wait(&["CALL_CLOSED"], 20);
+    phone.keys("987654321");
+    phone.wait(&["CALL_CLOSED"], 30);
+    phone.heard_prompts(heard, &["fr/wrong-code", "fr/too-many-tries", "fr/goodbye"]);
     until("counted", 5, || house.ended(Ended::TooManyTries) == 1);
     assert!(line.lock().unwrap().closed);
 }
@@ -402,25 +393,18 @@ fn callers_are_participants_of_the_engine() {
     let (answer, why) = third.dial(&uri(CODE));
     assert_eq!(answer, "CALL_CLOSED");
     assert!(why.contains("486"), "{why}");
+    // It was told so before the refusal, by early media.
+    third.heard_prompts(0, &["fr/room-full", "fr/goodbye"]);
 
     // By the menu it is told so before the call ends.
     let busy = sip.metrics().calls(Ended::RoomFull);
     let mut fourth = Baresip::start("fourth");
     let (answer, why) = fourth.dial(&uri("reunion"));
     assert_eq!(answer, "CALL_ESTABLISHED", "{why}");
-    until("the greeting is heard", 10, || {
-        let heard = fourth.heard();
-        let second = fourth.rate() as usize;
-        heard.len() > 2 * second && loudness(&heard[second..]) > -35.0
-    });
+    let heard = fourth.hears_prompts(0, &["fr/welcome"], 15);
     fourth.keys(&format!("{CODE}#"));
-    let from = fourth.heard().len();
-    until("the caller hears that the room is full", 15, || {
-        let heard = fourth.heard();
-        let said = heard.get(from..).unwrap_or_default();
-        said.len() >= fourth.rate() as usize && loudness(said) > -35.0
-    });
     fourth.wait(&["CALL_CLOSED"], 20);
+    fourth.heard_prompts(heard, &["fr/room-full", "fr/goodbye"]);
     until("counted", 5, || {
         sip.metrics().calls(Ended::RoomFull) == busy + 1
     });

@@ -1,5 +1,6 @@
 // A Chromium participant driven by JSON lines: one command a line in, one answer a line out.
 // {"id":1,"do":"connect","url":...} -> {"id":1,"ok":{...}} or {"id":1,"error":"..."}
+// What happens in the page comes by itself: {"event":{"kind":...}}.
 import { chromium } from 'playwright-core';
 import { createServer } from 'node:http';
 import { readFileSync, mkdtempSync, rmSync } from 'node:fs';
@@ -41,6 +42,8 @@ const browser = await chromium.launchPersistentContext(profile, {
 const page = browser.pages()[0] ?? (await browser.newPage());
 page.on('console', (message) => process.stderr.write(`[page] ${message.text()}\n`));
 page.on('pageerror', (error) => process.stderr.write(`[page error] ${error}\n`));
+const answer = (object) => process.stdout.write(`${JSON.stringify(object)}\n`);
+await page.exposeFunction('tell', (event) => answer({ event }));
 await page.goto(`http://127.0.0.1:${server.address().port}/`);
 
 const here_commands = {
@@ -67,7 +70,6 @@ async function perform({ do: verb, ...rest }) {
   return page.evaluate(([v, r]) => window.peer[v](r), [verb, rest]);
 }
 
-const answer = (object) => process.stdout.write(`${JSON.stringify(object)}\n`);
 answer({ ready: true, version: browser.browser()?.version() ?? 'chromium' });
 for await (const line of createInterface({ input: process.stdin })) {
   if (!line.trim()) continue;

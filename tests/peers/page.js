@@ -5,7 +5,9 @@ let room;
 let context;
 
 function note(kind, fields = {}) {
-  events.push({ kind, at: performance.now(), ...fields });
+  const event = { kind, at: performance.now(), ...fields };
+  events.push(event);
+  window.tell(event);
 }
 
 async function ears() {
@@ -41,8 +43,8 @@ window.peer = {
       })
       .on(E.TrackMuted, (pub, p) => note('track-muted', { identity: p.identity, track: pub.kind }))
       .on(E.TrackUnmuted, (pub, p) => note('track-unmuted', { identity: p.identity, track: pub.kind }))
-      .on(E.DataReceived, (payload, p) =>
-        note('data', { identity: p && p.identity, text: new TextDecoder().decode(payload) }))
+      .on(E.DataReceived, (payload, p, kind) =>
+        note('data', { identity: p && p.identity, text: new TextDecoder().decode(payload), reliable: kind === LK.DataPacket_Kind.RELIABLE }))
       .on(E.ActiveSpeakersChanged, (s) => note('speakers', { identities: s.map((p) => p.identity) }))
       .on(E.ConnectionQualityChanged, (q, p) => note('quality', { identity: p.identity, quality: q }))
       .on(E.Reconnecting, () => note('reconnecting'))
@@ -91,16 +93,13 @@ window.peer = {
       }
     }
     const wanted = (milliseconds / 1000) * ctx.sampleRate;
-    const started = performance.now();
     await new Promise((resolve) => {
-      const timer = setInterval(() => {
+      const enough = () => {
         const all = Object.values(heard);
-        const enough = all.length > 0 && all.every((c) => c.length * 4096 >= wanted);
-        if (enough || performance.now() - started > milliseconds + 5000) {
-          clearInterval(timer);
-          resolve();
-        }
-      }, 50);
+        if (all.length > 0 && all.every((c) => c.length * 4096 >= wanted)) resolve();
+      };
+      for (const { tap } of taps) tap.addEventListener('audioprocess', enough);
+      setTimeout(resolve, milliseconds + 5000);
     });
     const out = {};
     for (const { source, tap } of taps) {

@@ -1,14 +1,17 @@
 """A telephone: baresip, driven by JSON lines like the other peers.
 
 {"id": 1, "do": "dial", "uri": "sip:...@..."} -> {"id": 1, "ok": {...}} or {"id": 1, "error": "..."}
+What happens to it comes by itself, named as baresip does: {"event": {"kind": "CALL_CLOSED", ...}}.
 Arguments: CODEC[,CODEC...] TONE_HZ ADDRESS LEVEL_DBFS; codecs are baresip's modules g711, g722, opus
 (g711 offers PCMA only here). It plays a sine and writes down what it hears.
 """
 
 import asyncio
 import base64
+import ctypes
 import json
 import math
+import os
 import pathlib
 import shutil
 import struct
@@ -31,6 +34,42 @@ def write_tone(path: pathlib.Path, rate: int, hertz: float, level: float, channe
         out.setframerate(rate)
         for _ in range(seconds):
             out.writeframes(one)
+
+
+def answer(message: dict) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+class Growth:
+    """Tells when a file of a folder was written to (inotify(7), which Python's library does not have)."""
+
+    IN_MODIFY = 2
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.watch = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self.watch < 0 or libc.inotify_add_watch(self.watch, bytes(folder), self.IN_MODIFY) < 0:
+            raise OSError(ctypes.get_errno(), "inotify")
+        self.seen = asyncio.Event()
+        asyncio.get_running_loop().add_reader(self.watch, self.read)
+
+    def read(self) -> None:
+        os.read(self.watch, 65536)
+        self.seen.set()
+
+    async def more(self, seconds: float) -> bool:
+        """Waits for the next write; False when none came."""
+        self.seen.clear()
+        try:
+            await asyncio.wait_for(self.seen.wait(), seconds)
+        except asyncio.TimeoutError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        asyncio.get_running_loop().remove_reader(self.watch)
+        os.close(self.watch)
 
 
 class Phone:
@@ -75,21 +114,26 @@ class Phone:
     async def start(self) -> None:
         self.configure(free_port(), control := free_port())
         self.process = await asyncio.create_subprocess_exec(
-            "baresip", "-f", str(self.folder), stdin=asyncio.subprocess.DEVNULL,
-            stdout=open(self.folder / "log", "wb"), stderr=asyncio.subprocess.STDOUT)
-        for _ in range(100):
-            try:
-                reader, self.writer = await asyncio.open_connection("127.0.0.1", control)
-                break
-            except OSError:
-                if self.process.returncode is not None:
-                    break
-                await asyncio.sleep(0.1)
-        else:
-            raise RuntimeError("baresip did not open its control port: " + (self.folder / "log").read_text())
-        if self.process.returncode is not None:
-            raise RuntimeError("baresip ended: " + (self.folder / "log").read_text())
+            # Its lines are wanted when they are written, not when a buffer is full.
+            "stdbuf", "-oL", "baresip", "-f", str(self.folder), stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+        self.ready = asyncio.Event()
+        self.logger = asyncio.create_task(self.keep_log())
+        try:
+            await asyncio.wait_for(self.ready.wait(), 20)
+            reader, self.writer = await asyncio.open_connection("127.0.0.1", control)
+        except (asyncio.TimeoutError, OSError) as error:
+            raise RuntimeError("baresip is not ready: " + (self.folder / "log").read_text()) from error
         self.task = asyncio.create_task(self.read(reader))
+
+    async def keep_log(self) -> None:
+        with open(self.folder / "log", "ab", buffering=0) as log:
+            while line := await self.process.stdout.readline():
+                log.write(line)
+                if b"baresip is ready" in line:
+                    self.ready.set()
+        # It ended: whoever waits for it to be ready finds that nobody listens.
+        self.ready.set()
 
     async def read(self, reader: asyncio.StreamReader) -> None:
         while True:
@@ -105,6 +149,7 @@ class Phone:
             else:
                 self.events.append(message)
                 self.arrived.set()
+                answer({"event": {"kind": message.get("type"), **message}})
 
     async def command(self, command: str, params: str = "") -> dict:
         self.count += 1
@@ -142,6 +187,7 @@ class Phone:
             # A key press lasts: baresip sends the end of the event when it is let go.
             await asyncio.sleep(0.12)
             await self.command("sndcode", "\x04")
+            # And so does the silence after it, else two equal keys are one.
             await asyncio.sleep(0.12)
         return {}
 
@@ -162,11 +208,17 @@ class Phone:
     async def hear(self, milliseconds: int) -> dict:
         rate, channels, before = self.recording()
         deadline = asyncio.get_running_loop().time() + milliseconds / 1000 + 5
-        while asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.05)
-            rate, channels, now = self.recording()
-            if len(now) - len(before) >= rate * channels * 2 * milliseconds // 1000:
-                break
+        growth = Growth(self.folder)
+        try:
+            while True:
+                rate, channels, now = self.recording()
+                if len(now) - len(before) >= rate * channels * 2 * milliseconds // 1000:
+                    break
+                left = deadline - asyncio.get_running_loop().time()
+                if left <= 0 or not await growth.more(left):
+                    break
+        finally:
+            growth.stop()
         pcm = now[len(before) - len(before) % (2 * channels):]
         if channels == 2:
             pcm = b"".join(pcm[i:i + 2] for i in range(0, len(pcm) - 3, 4))
@@ -210,10 +262,6 @@ async def main() -> None:
     await phone.start()
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-
-    def answer(message: dict) -> None:
-        sys.stdout.write(json.dumps(message) + "\n")
-        sys.stdout.flush()
 
     answer({"ready": True})
     while line := await reader.readline():

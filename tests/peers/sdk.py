@@ -1,6 +1,7 @@
 """A participant on the PyPI `livekit` client (LiveKit's Rust core), driven by JSON lines.
 
 {"id": 1, "do": "connect", "url": ..., "token": ...} -> {"id": 1, "ok": {...}} or {"id": 1, "error": "..."}
+What happens to it comes by itself: {"event": {"kind": ...}}.
 It publishes a sine and a moving VP8 picture, and writes down what it hears and sees.
 """
 
@@ -15,18 +16,26 @@ from livekit import rtc
 RATE = 48000
 
 
+def answer(message: dict) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
 class Peer:
     def __init__(self) -> None:
         self.room = rtc.Room()
         self.events: list[dict] = []
         self.heard: dict[str, list[bytes]] = {}
+        self.heard_more = asyncio.Event()
         self.seen: dict[str, dict] = {}
         self.tasks: set[asyncio.Task] = set()
         self.publications: dict[str, rtc.LocalTrackPublication] = {}
         self.tracks: dict[str, rtc.Track] = {}
 
     def note(self, kind: str, **fields: object) -> None:
-        self.events.append({"kind": kind, **fields})
+        event = {"kind": kind, **fields}
+        self.events.append(event)
+        answer({"event": event})
 
     def spawn(self, coroutine) -> None:
         task = asyncio.create_task(coroutine)
@@ -39,6 +48,7 @@ class Peer:
             chunks = self.heard.setdefault(identity, [])
             chunks.append(bytes(event.frame.data))
             del chunks[:-1500]
+            self.heard_more.set()
 
     async def watch(self, identity: str, track: rtc.Track) -> None:
         async for event in rtc.VideoStream(track):
@@ -52,7 +62,7 @@ class Peer:
         room.on("participant_disconnected", lambda p: self.note("participant-disconnected", identity=p.identity))
         room.on("track_muted", lambda p, pub: self.note("track-muted", identity=p.identity))
         room.on("track_unmuted", lambda p, pub: self.note("track-unmuted", identity=p.identity))
-        room.on("data_received", lambda d: self.note("data", identity=d.participant and d.participant.identity, text=d.data.decode()))
+        room.on("data_received", lambda d: self.note("data", identity=d.participant and d.participant.identity, text=d.data.decode(), reliable=d.kind == rtc.DataPacketKind.KIND_RELIABLE))
         room.on("active_speakers_changed", lambda s: self.note("speakers", identities=[p.identity for p in s]))
         room.on("disconnected", lambda reason: self.note("disconnected", reason=str(reason)))
         room.on("reconnecting", lambda *_: self.note("reconnecting"))
@@ -120,8 +130,12 @@ class Peer:
         self.heard = {}
         wanted = RATE * 2 * milliseconds // 1000
         deadline = asyncio.get_running_loop().time() + milliseconds / 1000 + 5
-        while asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.05)
+        while (left := deadline - asyncio.get_running_loop().time()) > 0:
+            self.heard_more.clear()
+            try:
+                await asyncio.wait_for(self.heard_more.wait(), left)
+            except asyncio.TimeoutError:
+                break
             sizes = [sum(map(len, chunks)) for chunks in self.heard.values()]
             if sizes and all(size >= wanted for size in sizes):
                 break
@@ -146,10 +160,6 @@ async def main() -> None:
     peer = Peer()
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-
-    def answer(message: dict) -> None:
-        sys.stdout.write(json.dumps(message) + "\n")
-        sys.stdout.flush()
 
     answer({"ready": True, "version": rtc.__dict__.get("__version__", "livekit")})
     while line := await reader.readline():

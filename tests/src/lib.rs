@@ -10,4 +10,5 @@ pub mod netsim;
 pub mod network;
 pub mod peer;
 pub mod program;
+pub mod prompt;
 pub mod sound;

@@ -1,5 +1,7 @@
-//! A foreign peer in a process of its own, spoken to in JSON lines (see `tests/peers/`).
+//! A foreign peer in a process of its own, spoken to in JSON lines (see `tests/peers/`): a command in, an answer out, and
+//! `{"event": ...}` whenever something happens to it.
 
+use crate::prompt::{self, Prompt};
 use crate::sound::{Dbfs, Recording, write_wav};
 use base64::Engine as _;
 use serde_json::{Value, json};
@@ -13,12 +15,17 @@ use std::time::{Duration, Instant};
 /// How long a peer may take for one command: these machines are slow and shared.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often a state that no event tells of (frames decoded, the text of a page) is asked for again.
+const LOOK: Duration = Duration::from_millis(150);
+
 /// A browser, an SDK or a telephone that nobody here wrote.
 pub struct Peer {
     name: String,
     child: Child,
     stdin: ChildStdin,
-    lines: Receiver<String>,
+    lines: Receiver<Value>,
+    /// All that happened to it so far, as it told.
+    events: Vec<Value>,
     count: u64,
 }
 
@@ -124,7 +131,10 @@ impl Peer {
         let (sender, lines) = channel();
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
+                // Libraries print as they like: what is no JSON is not for us.
+                if let Ok(value) = serde_json::from_str(&line)
+                    && sender.send(value).is_err()
+                {
                     break;
                 }
             }
@@ -134,28 +144,42 @@ impl Peer {
             child,
             stdin,
             lines,
+            events: Vec::new(),
             count: 0,
         };
         peer.answer_where(|a| a.get("ready").is_some());
         peer
     }
 
+    /// The next answer, if one comes before `deadline`; events that come before it are kept.
+    fn answer(&mut self, deadline: Instant) -> Option<Value> {
+        loop {
+            let mut line = self.line(deadline)?;
+            match line.get_mut("event") {
+                Some(event) => self.events.push(event.take()),
+                None => return Some(line),
+            }
+        }
+    }
+
+    /// The next line, if one comes before `deadline`.
+    fn line(&mut self, deadline: Instant) -> Option<Value> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.lines.recv_timeout(left) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => panic!("{} ended unexpectedly", self.name),
+        }
+    }
+
     fn answer_where(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) => {
-                    if let Ok(answer) = serde_json::from_str::<Value>(&line)
-                        && wanted(&answer)
-                    {
-                        return answer;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    panic!("{} gave no answer within {PATIENCE:?}", self.name)
-                }
-                Err(RecvTimeoutError::Disconnected) => panic!("{} ended unexpectedly", self.name),
+            let answer = self.answer(deadline);
+            let answer = answer
+                .unwrap_or_else(|| panic!("{} gave no answer within {PATIENCE:?}", self.name));
+            if wanted(&answer) {
+                return answer;
             }
         }
     }
@@ -188,7 +212,8 @@ impl Peer {
         }
     }
 
-    /// Asks again until the answer satisfies `wanted`: peers report, they do not notify.
+    /// Asks again until the answer satisfies `wanted`: as soon as anything happens to the peer, and now and then for what no
+    /// event tells of.
     ///
     /// # Panics
     /// When it does not within `seconds`.
@@ -210,22 +235,48 @@ impl Peer {
                 "{}: {what}: not within {seconds} s; last answer {answer:.2000}",
                 self.name
             );
-            std::thread::park_timeout(Duration::from_millis(150));
+            self.listen(Instant::now() + LOOK);
         }
     }
 
-    /// Waits for an event of `kind` that satisfies `wanted`.
+    /// Waits for one event to come, at most until `deadline`; whether one came.
+    fn listen(&mut self, deadline: Instant) -> bool {
+        match self.line(deadline) {
+            Some(mut line) => {
+                // No command is under way: a late answer is of one that was given up.
+                self.events.extend(line.get_mut("event").map(Value::take));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Waits for an event of `kind` that satisfies `wanted`, or finds that it has come already.
     ///
     /// # Panics
     /// When none comes within `seconds`.
     pub fn event(&mut self, kind: &str, seconds: u64, wanted: impl Fn(&Value) -> bool) {
-        let matches = |event: &Value| event["kind"] == json!(kind) && wanted(event);
-        self.until(
-            &format!("event {kind}"),
-            seconds,
-            &json!({"do": "events"}),
-            |events| events.as_array().is_some_and(|all| all.iter().any(matches)),
-        );
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        let mut seen = 0;
+        loop {
+            let new = &self.events[seen..];
+            if new.iter().any(|e| e["kind"] == json!(kind) && wanted(e)) {
+                return;
+            }
+            seen = self.events.len();
+            assert!(
+                self.listen(deadline),
+                "{}: event {kind}: not within {seconds} s; {:.2000}",
+                self.name,
+                json!(self.events)
+            );
+        }
+    }
+
+    /// All that happened to it, as far as it has told.
+    #[must_use]
+    pub fn events(&self) -> &[Value] {
+        &self.events
     }
 
     /// What this browser or SDK hears from each participant during `milliseconds`.
@@ -249,6 +300,31 @@ impl Peer {
     pub fn heard_all(&mut self) -> Recording {
         recording(&self.call(json!({"do": "heard_all"})))
     }
+
+    /// Listens until the last of `prompts` has been said on this telephone, and checks that these were said since sample
+    /// `from` of its recording, in this order and no other. Gives the sample to go on from.
+    ///
+    /// # Panics
+    /// When the last is not said within `seconds`, or something else was said.
+    pub fn hears_prompts(&mut self, from: usize, prompts: &[&str], seconds: u64) -> usize {
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        let last = [Prompt::new(prompts.last().expect("a prompt to wait for"))];
+        loop {
+            let all = self.heard_all();
+            let heard = Recording {
+                rate: all.rate,
+                samples: all.samples.get(from..).unwrap_or_default().to_vec(),
+            };
+            let over = Instant::now() >= deadline;
+            if over || !prompt::said(&last, &heard).is_empty() {
+                let said = prompt::said(&prompt::shipped(), &heard);
+                let names = prompt::names(&said);
+                assert_eq!(names, prompts, "{}: {said:.2?}", self.name);
+                return all.samples.len();
+            }
+            self.hear_line(300);
+        }
+    }
 }
 
 fn recording(answer: &Value) -> Recording {
@@ -268,14 +344,16 @@ fn decode(pcm: &Value) -> Vec<u8> {
 impl Drop for Peer {
     fn drop(&mut self) {
         let _ = writeln!(self.stdin, "{{\"do\":\"quit\"}}");
+        // Its output ends when it does.
         let deadline = Instant::now() + Duration::from_secs(5);
-        while Instant::now() < deadline {
-            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
-                return;
-            }
-            std::thread::park_timeout(Duration::from_millis(50));
+        let mut last = Ok(Value::Null);
+        while last.is_ok() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            last = self.lines.recv_timeout(left);
         }
-        let _ = self.child.kill();
+        if last == Err(RecvTimeoutError::Timeout) {
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
     }
 }

@@ -5,12 +5,15 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use palabre_sip::sip::Codec;
+use palabre_tests::prompt::{self, Prompt};
+use palabre_tests::sound::Recording;
 
 use super::network::HOST;
 
@@ -65,30 +68,37 @@ impl Baresip {
         let account = format!("<sip:{name}@{HOST}:{sip}>;regint=0;audio_codecs={offer}\n");
         std::fs::write(folder.join("accounts"), account).unwrap();
         std::fs::write(folder.join("contacts"), "").unwrap();
-        let log = std::fs::File::create(folder.join("log")).unwrap();
-        let mut child = Command::new("baresip")
-            .arg("-f")
+        // Its lines are wanted when they are written, not when a buffer is full.
+        let mut child = Command::new("stdbuf")
+            .args(["-oL", "baresip", "-f"])
             .arg(&folder)
             .stdin(Stdio::null())
-            .stderr(log.try_clone().unwrap())
-            .stdout(log)
+            .stderr(std::fs::File::create(folder.join("errors")).unwrap())
+            .stdout(Stdio::piped())
             .spawn()
             .expect("baresip starts");
-        let deadline = Instant::now() + Duration::from_secs(20);
-        let stream = loop {
-            match TcpStream::connect(("127.0.0.1", control)) {
-                Ok(stream) => break stream,
-                Err(error) => {
-                    let ended = child.try_wait().unwrap();
-                    let log = std::fs::read_to_string(folder.join("log")).unwrap();
-                    assert!(
-                        ended.is_none() && Instant::now() < deadline,
-                        "{error}: {log}"
-                    );
-                    std::thread::sleep(Duration::from_millis(50));
+        let said = BufReader::new(child.stdout.take().expect("piped"));
+        let mut log = std::fs::File::create(folder.join("log")).unwrap();
+        let (sender, ready) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in said.lines().map_while(Result::ok) {
+                // The folder may be gone before the last words.
+                let _ = writeln!(log, "{line}");
+                if line.contains("baresip is ready") {
+                    let _ = sender.send(());
                 }
             }
+        });
+        let told = |error: &dyn std::fmt::Display| -> String {
+            let text = |file| std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+            format!("{error}: {}{}", text("log"), text("errors"))
         };
+        if let Err(error) = ready.recv_timeout(Duration::from_secs(20)) {
+            let _ = child.kill();
+            panic!("{}", told(&error));
+        }
+        let stream = TcpStream::connect(("127.0.0.1", control));
+        let stream = stream.unwrap_or_else(|error| panic!("{}", told(&error)));
         Self {
             folder,
             child,
@@ -176,6 +186,7 @@ impl Baresip {
     pub(crate) fn keys(&mut self, keys: &str) {
         for key in keys.chars() {
             self.command("sndcode", &key.to_string());
+            // A key press lasts, and so does the silence after it: they are what is sent, not a wait for something.
             std::thread::sleep(Duration::from_millis(120));
             // Lets the key go: baresip then sends the end of the event.
             self.command("sndcode", "\u{4}");
@@ -214,6 +225,35 @@ impl Baresip {
             .chunks_exact(2 * self.channels)
             .map(|frame| i16::from_le_bytes([frame[0], frame[1]]))
             .collect()
+    }
+}
+
+impl Baresip {
+    /// What it heard in this call from sample `from` on.
+    fn recording(&self, from: usize) -> Recording {
+        Recording {
+            rate: self.rate,
+            samples: self.heard().get(from..).unwrap_or_default().to_vec(),
+        }
+    }
+
+    /// Checks that these prompts were said since sample `from`, in this order, and no other.
+    pub(crate) fn heard_prompts(&self, from: usize, prompts: &[&str]) {
+        static SHIPPED: LazyLock<Vec<Prompt>> = LazyLock::new(prompt::shipped);
+        let said = prompt::said(&SHIPPED, &self.recording(from));
+        assert_eq!(prompt::names(&said), prompts, "{said:.2?}");
+    }
+
+    /// The same, once the last of them is said; gives the sample to go on from.
+    pub(crate) fn hears_prompts(&self, from: usize, prompts: &[&str], seconds: u64) -> usize {
+        let last = *prompts.last().expect("a prompt to wait for");
+        let only = [Prompt::new(last)];
+        super::until(last, seconds, || {
+            !prompt::said(&only, &self.recording(from)).is_empty()
+        });
+        let end = self.heard().len();
+        self.heard_prompts(from, prompts);
+        end
     }
 }
 

@@ -3,11 +3,11 @@
 pub(crate) mod baresip;
 pub(crate) mod directory;
 pub(crate) mod mixed;
-pub(crate) mod network;
 pub(crate) mod rooms;
 pub(crate) mod sipp;
 pub(crate) mod sound;
 
+pub(crate) use palabre_tests::network;
 use std::time::{Duration, Instant};
 
 /// Whether `program` is on the PATH; prints `skipped: ... not found` otherwise, which `tests/run` refuses.
@@ -21,7 +21,8 @@ pub(crate) fn installed(program: &str) -> bool {
     found
 }
 
-/// Waits until `happened`, or fails naming `what`.
+/// Waits until `happened`, or fails naming `what`. It looks again and again, the only place here that does: counters and
+/// other programs' recordings tell nobody when they change.
 pub(crate) fn until(what: &str, seconds: u64, mut happened: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     while !happened() {

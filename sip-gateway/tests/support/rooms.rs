@@ -131,14 +131,21 @@ impl Drop for HummingLine {
 
 fn run(parameters: &LegParameters, state: &Shared, events: &mpsc::Sender<LegEvent>) {
     let socket = &parameters.rtp;
-    socket.set_nonblocking(true).unwrap();
     let start = Instant::now();
     let mut detector = EventDetector::default();
     for tick in 0u32.. {
         let due = start + Duration::from_millis(20) * tick;
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let mut packet = [0; 1_500];
-        while let Ok(length) = socket.recv(&mut packet) {
+        // Until it is time to speak again, it listens.
+        loop {
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            socket.set_read_timeout(Some(left)).unwrap();
+            let Ok(length) = socket.recv(&mut packet) else {
+                continue;
+            };
             if length <= 12 {
                 continue;
             }
