@@ -4,7 +4,7 @@
 use palabre_tests::network::{HOST, isolated};
 use palabre_tests::peer::{Peer, write_tone};
 use palabre_tests::program::Program;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Where screenshots go: `PALABRE_ARTEFACTS`, or `target/artefacts`.
@@ -164,4 +164,90 @@ fn a_stranger_claims_the_box_creates_a_room_and_is_joined_by_browser_and_telepho
         &json!({"do": "evaluate", "script": "document.querySelectorAll('.tile').length"}),
         |count| count["value"] == 2,
     );
+}
+
+/// In by the code, with the browser's language left as it is (French).
+fn enters(browser: &mut Peer, program: &Program, code: &str, name: &str) {
+    browser.call(json!({"do": "goto", "url": format!("{}/", program.url)}));
+    fill(browser, "input[name=code]", code);
+    browser.call(json!({"do": "press", "key": "Enter"}));
+    fill(browser, "input[name=name]", name);
+    click(browser, "button[type=submit]");
+    seen(browser, ".tile");
+}
+
+/// Whether someone of this name is there with a microphone that is published, and open or not.
+fn has_microphone(participants: &Value, name: &str, open: bool) -> bool {
+    const AUDIO: u64 = 1;
+    let all = participants.as_array().into_iter().flatten();
+    let mut tracks = all
+        .filter(|p| p["name"] == name)
+        .flat_map(|p| p["tracks"].as_array().into_iter().flatten());
+    tracks.any(|track| track["kind"] == AUDIO && track["muted"] == !open)
+}
+
+#[test]
+fn the_page_comes_back_by_itself_and_a_shut_microphone_stays_shut() {
+    if !isolated() {
+        return;
+    }
+    let tone = std::env::temp_dir().join(format!("palabre-back-{}.wav", std::process::id()));
+    write_tone(&tone, 440);
+    let (Some(mut anne), Some(mut bao), Some(mut witness)) = (
+        Peer::chromium("anne", Some(&tone)),
+        Peer::chromium("bao", Some(&tone)),
+        Peer::sdk("witness"),
+    ) else {
+        return;
+    };
+    let media = format!("{HOST}:7880");
+    let mut program = Program::start(&[
+        ("PALABRE__MEDIA__BIND", media.as_str()),
+        ("PALABRE__SIP__ENABLED", "false"),
+    ]);
+    program.claim();
+    let room = program.create_room("Durable");
+    let code = room["code"].as_str().expect("a code").to_owned();
+    enters(&mut anne, &program, &code, "Anne");
+    enters(&mut bao, &program, &code, "Bao");
+    let anne_open = ".tile:has-text('Anne'):not(:has(.tile-muted))";
+    let anne_shut = ".tile:has-text('Anne') .tile-muted";
+    seen(&mut bao, anne_open);
+    click(&mut anne, "button[aria-label='Couper le microphone']");
+    seen(&mut bao, anne_shut);
+
+    program.kill_and_restart();
+    // Whoever is in the room from now on has come back: this program has never seen anybody.
+    let ticket = program.join(&code, "Témoin");
+    witness.call(json!({"do": "connect", "url": ticket["url"], "token": ticket["token"]}));
+    let participants = json!({"do": "participants"});
+    witness.until("both are back", 90, &participants, |all| {
+        let named = |name| {
+            all.as_array()
+                .is_some_and(|all| all.iter().any(|p| p["name"] == name))
+        };
+        named("Anne") && has_microphone(all, "Bao", true)
+    });
+    for browser in [&mut anne, &mut bao] {
+        seen(browser, ".tile:has-text('Témoin')");
+        browser.until(
+            "no banner",
+            30,
+            &json!({"do": "evaluate", "script": "document.querySelectorAll('.banner').length"}),
+            |count| count["value"] == 0,
+        );
+    }
+    look(&mut anne, "14-de-retour");
+    seen(&mut anne, "button[aria-label='Activer le microphone']");
+    seen(&mut bao, anne_shut);
+    let all = witness.call(participants.clone());
+    assert!(!has_microphone(&all, "Anne", true), "{all}");
+
+    // By her own hand it opens again.
+    click(&mut anne, "button[aria-label='Activer le microphone']");
+    witness.until("Anne is heard", 30, &participants, |all| {
+        has_microphone(all, "Anne", true)
+    });
+    seen(&mut bao, anne_open);
+    std::fs::remove_file(&tone).expect("the tone file is there");
 }
