@@ -1,0 +1,10 @@
+//! The life of the box: which updates it believes, where it writes them, which version starts,
+//! when a new one has proved good, and how it gets its name, its network and its certificate.
+//!
+//! The program `palabre-update` is the shell around this library; the admin plane uses the types.
+//! A library for one machine and its owner: it trusts the file system it runs on, and no file that
+//! comes from outside.
+
+pub mod arguments;
+pub mod bundle;
+pub mod keys;
