@@ -6,5 +6,7 @@
 //! comes from outside.
 
 pub mod arguments;
+pub mod boot;
 pub mod bundle;
 pub mod keys;
+pub mod slots;

@@ -1,0 +1,519 @@
+//! Which version the firmware starts, and how often it may try: the [`Bootloader`] trait, and
+//! systemd-boot behind it.
+//!
+//! A kernel image on the EFI system partition is `palabre_<version>.efi` once it has proved good,
+//! `palabre_<version>+<left>-<done>.efi` while it is on trial (the Automatic Boot Assessment of
+//! systemd; systemd-boot renames the file at each try). With no tries left, systemd-boot sorts it
+//! behind every other. This file never touches a partition.
+
+use std::fs;
+use std::io;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Tries that a new version has. A higher value delays the fallback from a slot that does not
+/// boot (about 90 s each in emulation); a lower one lets one power cut end the trial.
+pub const TRIES: u32 = 3;
+
+/// Folder of kernel images on the EFI system partition.
+const FOLDER: &str = "EFI/Linux";
+/// What is being copied. systemd-boot reads names that end in `.efi` and no other.
+const UNFINISHED: &str = "palabre-update.tmp";
+/// The vendor of systemd's Boot Loader Interface.
+const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+/// The vendor of systemd's own variables.
+const SYSTEMD: &str = "8cf2644b-4b0b-428f-9387-6d876050dc67";
+
+/// One version that can be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Which version.
+    pub version: u64,
+    /// Tries left and done while it is on trial; nothing once it has proved good.
+    pub trial: Option<Trial>,
+}
+
+/// How far a trial has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trial {
+    /// Tries that are left. At 0 the version counts as bad.
+    pub left: u32,
+    /// Tries that were begun.
+    pub done: u32,
+}
+
+impl Entry {
+    /// Reads a file name. Only the exact form is an entry: what nobody here wrote is not ours.
+    pub fn parse(name: &str) -> Option<Self> {
+        let stem = name.strip_prefix("palabre_")?.strip_suffix(".efi")?;
+        let (version, trial) = match stem.split_once('+') {
+            None => (stem, None),
+            Some((version, counts)) => {
+                let (left, done) = match counts.split_once('-') {
+                    Some((left, done)) => (number(left)?, number(done)?),
+                    None => (number(counts)?, 0),
+                };
+                (version, Some(Trial { left, done }))
+            }
+        };
+        let plain = version.bytes().all(|b| b.is_ascii_digit()) && !version.starts_with('0');
+        let version = version.parse().ok().filter(|_| plain)?;
+        Some(Self { version, trial })
+    }
+
+    /// Its file name.
+    pub fn file_name(&self) -> String {
+        match self.trial {
+            None => format!("palabre_{}.efi", self.version),
+            Some(Trial { left, done }) => format!("palabre_{}+{left}-{done}.efi", self.version),
+        }
+    }
+
+    /// Whether every try failed.
+    pub fn is_bad(&self) -> bool {
+        self.trial.is_some_and(|trial| trial.left == 0)
+    }
+}
+
+fn number(text: &str) -> Option<u32> {
+    let plain = !text.is_empty() && text.len() <= 6 && text.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten()
+}
+
+/// What starts the box.
+pub trait Bootloader {
+    /// The versions it knows, newest first.
+    fn entries(&self) -> io::Result<Vec<Entry>>;
+    /// Makes `version` bootable, on trial: complete at once or not at all.
+    fn add(
+        &mut self,
+        version: u64,
+        image: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()>;
+    /// Takes every version but `kept` away, with what an interrupted [`Bootloader::add`] left.
+    fn keep_only(&mut self, kept: u64) -> io::Result<()>;
+    /// Ends the trial of `version`: it is good.
+    fn mark_good(&mut self, version: u64) -> io::Result<()>;
+    /// Ends the trial of `version`: it is bad, and the next start takes another.
+    fn mark_bad(&mut self, version: u64) -> io::Result<()>;
+    /// Starts `version` next time, once.
+    fn once(&mut self, version: u64) -> io::Result<()>;
+    /// Starts `version` from now on; `None`: the newest that is not bad.
+    fn default(&mut self, version: Option<u64>) -> io::Result<()>;
+    /// Which version [`Bootloader::default`] set.
+    fn chosen(&self) -> Option<u64>;
+    /// Has the next start erase the data partition.
+    fn factory_reset(&mut self) -> io::Result<()>;
+}
+
+/// The entry that starts next when nobody chose: the newest that is not bad, or else the newest.
+pub fn starts_next(entries: &[Entry]) -> Option<u64> {
+    let newest = |bad: bool| {
+        entries
+            .iter()
+            .filter(|e| e.is_bad() == bad)
+            .map(|e| e.version)
+            .max()
+    };
+    newest(false).or_else(|| newest(true))
+}
+
+/// The files of the EFI system partition that the boot loader reads. A trait so that the tests can
+/// cut the power between any two of its calls.
+pub trait Files {
+    /// Names of the files.
+    fn names(&self) -> io::Result<Vec<String>>;
+    /// Makes an empty file, or empties it.
+    fn create(&mut self, name: &str) -> io::Result<()>;
+    /// Adds to the end of a file.
+    fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()>;
+    /// Returns once the content of a file would survive a power cut.
+    fn flush(&mut self, name: &str) -> io::Result<()>;
+    /// Gives a file another name, and returns once that would survive a power cut.
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file, and returns once that would survive a power cut.
+    fn remove(&mut self, name: &str) -> io::Result<()>;
+}
+
+/// A real folder.
+#[derive(Debug, Clone)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    fn settle(&self) -> io::Result<()> {
+        fs::File::open(&self.0)?.sync_all()
+    }
+}
+
+impl Files for Folder {
+    fn names(&self) -> io::Result<Vec<String>> {
+        let named = |entry: io::Result<fs::DirEntry>| {
+            entry.map(|entry| entry.file_name().to_string_lossy().into_owned())
+        };
+        fs::read_dir(&self.0)?.map(named).collect()
+    }
+    fn create(&mut self, name: &str) -> io::Result<()> {
+        fs::File::create(self.0.join(name)).map(drop)
+    }
+    fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        fs::File::options()
+            .append(true)
+            .open(self.0.join(name))?
+            .write_all(bytes)
+    }
+    fn flush(&mut self, name: &str) -> io::Result<()> {
+        fs::File::open(self.0.join(name))?.sync_all()
+    }
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.0.join(from), self.0.join(to))?;
+        self.settle()
+    }
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.0.join(name))?;
+        self.settle()
+    }
+}
+
+/// systemd-boot.
+#[derive(Debug)]
+pub struct SdBoot<F = Folder> {
+    files: F,
+    variables: PathBuf,
+}
+
+impl SdBoot {
+    /// The boot loader of the EFI system partition mounted at `esp`, whose firmware's variables
+    /// are files below `variables`.
+    pub fn new(esp: &Path, variables: &Path) -> Self {
+        Self::on(Folder(esp.join(FOLDER)), variables)
+    }
+}
+
+impl<F: Files> SdBoot<F> {
+    /// The same on any files.
+    pub fn on(files: F, variables: &Path) -> Self {
+        Self {
+            files,
+            variables: variables.to_owned(),
+        }
+    }
+
+    /// The names of the files of `version`: two while a rename of FAT was cut short.
+    fn names_of(&self, version: u64) -> io::Result<Vec<(String, Entry)>> {
+        let named = |name: String| Some((Entry::parse(&name)?, name));
+        let names = self.files.names()?.into_iter().filter_map(named);
+        Ok(names
+            .filter(|(entry, _)| entry.version == version)
+            .map(|(entry, name)| (name, entry))
+            .collect())
+    }
+
+    fn become_entry(
+        &mut self,
+        version: u64,
+        change: fn(Option<Trial>) -> Option<Trial>,
+    ) -> io::Result<()> {
+        let names = self.names_of(version)?;
+        let Some((name, entry)) = names.first() else {
+            let what = format!("version {version} has no kernel image");
+            return Err(io::Error::new(io::ErrorKind::NotFound, what));
+        };
+        let trial = change(entry.trial);
+        let after = Entry { version, trial }.file_name();
+        if *name != after {
+            self.files.rename(name, &after)?;
+        }
+        for (other, _) in names.iter().skip(1).filter(|(other, _)| *other != after) {
+            self.files.remove(other)?;
+        }
+        Ok(())
+    }
+
+    fn variable(&self, name: &str, vendor: &str) -> PathBuf {
+        self.variables.join(format!("{name}-{vendor}"))
+    }
+
+    /// Writes a variable: attributes (kept, for the loader and the system), then UTF-16 with its
+    /// end. The file system of the variables wants one write, and marks files immutable.
+    fn set(&self, name: &str, vendor: &str, text: &str) -> io::Result<()> {
+        if !self.variables.is_dir() {
+            let what = "this machine's firmware offers no variables";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, what));
+        }
+        let path = self.variable(name, vendor);
+        mutable(&path);
+        let mut bytes = vec![7, 0, 0, 0];
+        bytes.extend(text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes));
+        let mut file = fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)?;
+        file.write_all(&bytes)
+    }
+
+    fn unset(&self, name: &str, vendor: &str) -> io::Result<()> {
+        let path = self.variable(name, vendor);
+        mutable(&path);
+        match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn read(&self, name: &str, vendor: &str) -> Option<String> {
+        let mut bytes = Vec::new();
+        let file = fs::File::open(self.variable(name, vendor)).ok()?;
+        file.take(4096).read_to_end(&mut bytes).ok()?;
+        let units = bytes.get(4..)?.chunks_exact(2);
+        let units: Vec<u16> = units
+            .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
+            .collect();
+        let text = String::from_utf16(&units).ok()?;
+        Some(text.trim_end_matches('\0').to_owned())
+    }
+
+    /// The name of the file that starts `version`.
+    fn id(&self, version: u64) -> io::Result<String> {
+        let names = self.names_of(version)?;
+        names
+            .into_iter()
+            .next()
+            .map(|(name, _)| name)
+            .ok_or_else(|| {
+                let what = format!("version {version} has no kernel image");
+                io::Error::new(io::ErrorKind::NotFound, what)
+            })
+    }
+}
+
+/// Lifts the protection that Linux puts on variables it does not know. Elsewhere it does nothing.
+fn mutable(path: &Path) {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    if let Ok(file) = fs::File::open(path)
+        && let Ok(flags) = ioctl_getflags(&file)
+        && flags.contains(IFlags::IMMUTABLE)
+    {
+        let _ = ioctl_setflags(&file, flags - IFlags::IMMUTABLE);
+    }
+}
+
+impl<F: Files> Bootloader for SdBoot<F> {
+    fn entries(&self) -> io::Result<Vec<Entry>> {
+        let names = self.files.names()?;
+        let mut entries: Vec<Entry> = names.iter().filter_map(|name| Entry::parse(name)).collect();
+        entries.sort_by_key(|entry| (std::cmp::Reverse(entry.version), entry.trial.is_some()));
+        entries.dedup_by_key(|entry| entry.version);
+        Ok(entries)
+    }
+
+    fn add(
+        &mut self,
+        version: u64,
+        image: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let trial = Some(Trial {
+            left: TRIES,
+            done: 0,
+        });
+        let name = Entry { version, trial }.file_name();
+        self.files.create(UNFINISHED)?;
+        image(&mut Appending(&mut self.files))?;
+        self.files.flush(UNFINISHED)?;
+        self.files.rename(UNFINISHED, &name)
+    }
+
+    fn keep_only(&mut self, kept: u64) -> io::Result<()> {
+        for name in self.files.names()? {
+            let other = Entry::parse(&name).is_some_and(|entry| entry.version != kept);
+            if other || name == UNFINISHED {
+                self.files.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mark_good(&mut self, version: u64) -> io::Result<()> {
+        self.become_entry(version, |_| None)
+    }
+
+    fn mark_bad(&mut self, version: u64) -> io::Result<()> {
+        self.become_entry(version, |trial| {
+            let done = trial.map_or(0, |trial| trial.done);
+            Some(Trial { left: 0, done })
+        })
+    }
+
+    fn once(&mut self, version: u64) -> io::Result<()> {
+        self.set("LoaderEntryOneShot", LOADER, &self.id(version)?)
+    }
+
+    fn default(&mut self, version: Option<u64>) -> io::Result<()> {
+        match version {
+            Some(version) => self.set("LoaderEntryDefault", LOADER, &self.id(version)?),
+            None => {
+                self.unset("LoaderEntryOneShot", LOADER)?;
+                self.unset("LoaderEntryDefault", LOADER)
+            }
+        }
+    }
+
+    fn chosen(&self) -> Option<u64> {
+        let name = self.read("LoaderEntryDefault", LOADER)?;
+        Entry::parse(&name).map(|entry| entry.version)
+    }
+
+    fn factory_reset(&mut self) -> io::Result<()> {
+        self.set("FactoryReset", SYSTEMD, "yes")
+    }
+}
+
+/// Writes to the unfinished file.
+struct Appending<'a, F>(&'a mut F);
+
+impl<F: Files> Write for Appending<'_, F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.append(UNFINISHED, bytes)?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn esp() -> (tempfile::TempDir, SdBoot) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join(FOLDER)).unwrap();
+        fs::create_dir(folder.path().join("vars")).unwrap();
+        let boot = SdBoot::new(folder.path(), &folder.path().join("vars"));
+        (folder, boot)
+    }
+
+    fn names(folder: &tempfile::TempDir) -> Vec<String> {
+        let mut names = Folder(folder.path().join(FOLDER)).names().unwrap();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for name in [
+            "palabre_1.efi",
+            "palabre_12+3-0.efi",
+            "palabre_12+0-3.efi",
+            "palabre_18446744073709551615+2-1.efi",
+        ] {
+            assert_eq!(Entry::parse(name).unwrap().file_name(), name);
+        }
+        let counted = Entry::parse("palabre_4+2.efi").unwrap();
+        assert_eq!(counted.trial, Some(Trial { left: 2, done: 0 }));
+        for name in [
+            "palabre_.efi",
+            "palabre_+1.efi",
+            "palabre_01.efi",
+            "palabre_1.EFI",
+            "palabre_1+.efi",
+            "palabre_1+a-1.efi",
+            "palabre_1+1-.efi",
+            "palabre_-1.efi",
+            "palabre_1+-1-1.efi",
+            "palabre_1+99999999.efi",
+            "palabre_18446744073709551616.efi",
+            "windows.efi",
+            UNFINISHED,
+        ] {
+            assert_eq!(Entry::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_added_tried_and_blessed() {
+        let (folder, mut boot) = esp();
+        fs::write(folder.path().join(FOLDER).join("palabre_1.efi"), "one").unwrap();
+        fs::write(folder.path().join(FOLDER).join("other.efi"), "not ours").unwrap();
+        boot.add(2, &mut |out| out.write_all(b"two")).unwrap();
+        assert_eq!(
+            names(&folder),
+            ["other.efi", "palabre_1.efi", "palabre_2+3-0.efi"]
+        );
+        assert_eq!(starts_next(&boot.entries().unwrap()), Some(2));
+        // systemd-boot counts.
+        let file = |name: &str| folder.path().join(FOLDER).join(name);
+        fs::rename(file("palabre_2+3-0.efi"), file("palabre_2+2-1.efi")).unwrap();
+        boot.mark_good(2).unwrap();
+        boot.mark_good(2).unwrap();
+        assert_eq!(
+            names(&folder),
+            ["other.efi", "palabre_1.efi", "palabre_2.efi"]
+        );
+        assert_eq!(fs::read(file("palabre_2.efi")).unwrap(), b"two");
+        boot.keep_only(2).unwrap();
+        assert_eq!(names(&folder), ["other.efi", "palabre_2.efi"]);
+        assert!(boot.mark_good(9).is_err());
+    }
+
+    #[test]
+    fn a_bad_version_does_not_start_while_another_can() {
+        let (folder, mut boot) = esp();
+        let file = |name: &str| folder.path().join(FOLDER).join(name);
+        fs::write(file("palabre_2.efi"), "").unwrap();
+        fs::write(file("palabre_3+2-1.efi"), "").unwrap();
+        boot.mark_bad(3).unwrap();
+        assert_eq!(names(&folder), ["palabre_2.efi", "palabre_3+0-1.efi"]);
+        let entries = boot.entries().unwrap();
+        assert!(entries[0].is_bad());
+        assert_eq!(starts_next(&entries), Some(2));
+        assert_eq!(starts_next(&entries[..1]), Some(3));
+        assert_eq!(starts_next(&[]), None);
+    }
+
+    #[test]
+    fn a_failed_copy_leaves_no_entry() {
+        let (folder, mut boot) = esp();
+        let failed = boot.add(2, &mut |out| {
+            out.write_all(b"half")?;
+            Err(io::Error::other("no more"))
+        });
+        assert!(failed.is_err());
+        assert!(boot.entries().unwrap().is_empty());
+        boot.keep_only(1).unwrap();
+        assert!(names(&folder).is_empty());
+    }
+
+    #[test]
+    fn choices_go_through_the_firmware() {
+        let (folder, mut boot) = esp();
+        let file = |name: &str| folder.path().join(FOLDER).join(name);
+        fs::write(file("palabre_1.efi"), "").unwrap();
+        boot.once(1).unwrap();
+        let path = folder
+            .path()
+            .join(format!("vars/LoaderEntryOneShot-{LOADER}"));
+        let written = fs::read(&path).unwrap();
+        assert_eq!(written[..6], [7, 0, 0, 0, b'p', 0]);
+        assert_eq!(written.len(), 4 + 2 * "palabre_1.efi".len() + 2);
+        assert!(boot.once(2).is_err());
+        boot.default(Some(1)).unwrap();
+        assert_eq!(boot.chosen(), Some(1));
+        boot.default(None).unwrap();
+        boot.default(None).unwrap();
+        assert_eq!(boot.chosen(), None);
+        assert!(!path.exists());
+        boot.factory_reset().unwrap();
+        assert!(
+            folder
+                .path()
+                .join(format!("vars/FactoryReset-{SYSTEMD}"))
+                .exists()
+        );
+        let mut bare = SdBoot::new(folder.path(), Path::new("/nonexistent"));
+        assert_eq!(
+            bare.factory_reset().unwrap_err().kind(),
+            io::ErrorKind::Unsupported
+        );
+    }
+}
