@@ -8,5 +8,8 @@
 pub mod arguments;
 pub mod boot;
 pub mod bundle;
+pub mod health;
+pub mod history;
 pub mod keys;
+pub mod provision;
 pub mod slots;

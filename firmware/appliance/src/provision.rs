@@ -1,0 +1,543 @@
+//! How a box gets its name, its network, its time and its certificate before anybody can ask it.
+//!
+//! A room without DHCP gives them on a USB stick, in a `palabre.toml` with three sections:
+//!
+//! ```toml
+//! [network]
+//! address = "192.0.2.10/24"      # or: dhcp = true
+//! gateway = "192.0.2.1"
+//! dns = ["192.0.2.53"]
+//! vlan = 20
+//! interface = "enp1s0"           # when the box has several
+//!
+//! [time]
+//! ntp = ["ntp.example.org"]
+//!
+//! [certificate]
+//! chain = "box.pem"              # on the same stick
+//! key = "box.key"
+//! ```
+//!
+//! Strict: what is not understood is refused with its line, and nothing of the file is applied.
+//! Values are checked one by one, because they end up in files of systemd.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::path::PathBuf;
+
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Deserializer};
+
+use crate::history::replace;
+
+/// The longest `palabre.toml`, and the longest certificate, in bytes.
+pub const MAX_FILE: u64 = 64 * 1024;
+/// The most servers in one list.
+const MAX_SERVERS: usize = 8;
+
+/// What a stick asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stick {
+    /// The network.
+    pub network: Option<Network>,
+    /// The time.
+    pub time: Option<Time>,
+    /// The certificate.
+    pub certificate: Option<Certificate>,
+}
+
+/// `[network]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Whether the network gives the address. The default unless there is one.
+    pub dhcp: Option<bool>,
+    /// A fixed address.
+    pub address: Option<Address>,
+    /// The router.
+    pub gateway: Option<IpAddr>,
+    /// Name servers.
+    #[serde(default)]
+    pub dns: Vec<IpAddr>,
+    /// IEEE 802.1Q identifier, 1 to 4094.
+    pub vlan: Option<Vlan>,
+    /// The port to use; every wired one when absent.
+    pub interface: Option<Interface>,
+}
+
+/// `[time]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Time {
+    /// Servers of NTP: names or addresses.
+    pub ntp: Vec<Host>,
+}
+
+/// `[certificate]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// A PEM file with the certificate and its chain.
+    pub chain: Beside,
+    /// A PEM file with its private key.
+    pub key: Beside,
+}
+
+/// An address and the length of its prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address {
+    /// The address.
+    pub ip: IpAddr,
+    /// Bits of the network.
+    pub prefix: u8,
+}
+
+/// A VLAN identifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vlan(pub u16);
+
+/// The name of a network port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface(pub String);
+
+/// A host name or address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host(pub String);
+
+/// The name of a file that lies beside `palabre.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beside(pub String);
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let read = || {
+            let (ip, prefix) = text.split_once('/')?;
+            let (ip, prefix): (IpAddr, u8) = (ip.parse().ok()?, prefix.parse().ok()?);
+            let most = if ip.is_ipv4() { 32 } else { 128 };
+            let usable = !ip.is_unspecified() && !ip.is_multicast() && !ip.is_loopback();
+            (usable && (1..=most).contains(&prefix)).then_some(Self { ip, prefix })
+        };
+        read().ok_or_else(|| refused("an address with its prefix, such as \"192.0.2.10/24\""))
+    }
+}
+
+impl<'de> Deserialize<'de> for Vlan {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let id = u16::deserialize(from)?;
+        let known = (1..=4094).contains(&id);
+        known
+            .then_some(Self(id))
+            .ok_or_else(|| refused("a VLAN from 1 to 4094"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Interface {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        let good =
+            (1..=15).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('.');
+        good.then_some(Self(text))
+            .ok_or_else(|| refused("the name of a network port"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Host {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b".-:".contains(&b);
+        let good =
+            (1..=253).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('-');
+        good.then_some(Self(text))
+            .ok_or_else(|| refused("a host name or an address"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Beside {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let plain = |c: char| !c.is_control() && !"/\\:".contains(c);
+        let good =
+            (1..=100).contains(&text.len()) && text.chars().all(plain) && !text.starts_with('.');
+        good.then_some(Self(text))
+            .ok_or_else(|| refused("the name of a file on the same stick"))
+    }
+}
+
+fn refused<E: serde::de::Error>(wanted: &str) -> E {
+    E::custom(format_args!("expected {wanted}"))
+}
+
+/// Why a stick is refused.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each sentence says it")]
+pub enum Refused {
+    #[error("palabre.toml, line {line}: {what}")]
+    Line { line: usize, what: String },
+    #[error("palabre.toml, [network]: {0}")]
+    Network(&'static str),
+    #[error("palabre.toml, [time]: at most 8 servers, at least one")]
+    Servers,
+    #[error("{0} is longer than 64 KiB, or no text")]
+    File(String),
+    #[error("{0} is no PEM {1}")]
+    Pem(String, &'static str),
+    #[error("{0}: {1}")]
+    Io(String, io::Error),
+}
+
+impl Refused {
+    /// A word for programs, which never changes.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Line { .. } => "stick-line",
+            Self::Network(_) => "stick-network",
+            Self::Servers => "stick-servers",
+            Self::File(_) => "stick-file",
+            Self::Pem(..) => "stick-certificate",
+            Self::Io(..) => "provision-io",
+        }
+    }
+}
+
+impl Stick {
+    /// Reads a `palabre.toml`.
+    pub fn parse(text: &str) -> Result<Self, Refused> {
+        if text.len() as u64 > MAX_FILE {
+            return Err(Refused::File("palabre.toml".to_owned()));
+        }
+        let stick: Self = toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start.min(text.len()));
+            let line = text.as_bytes()[..start]
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count()
+                + 1;
+            let what = error.message().replace('\n', ", ");
+            Refused::Line { line, what }
+        })?;
+        if let Some(network) = &stick.network {
+            network.check()?;
+        }
+        if stick
+            .time
+            .as_ref()
+            .is_some_and(|time| time.ntp.is_empty() || time.ntp.len() > MAX_SERVERS)
+        {
+            return Err(Refused::Servers);
+        }
+        Ok(stick)
+    }
+
+    /// The files of systemd that do what the stick asks: path below `/run`, content.
+    pub fn files(&self) -> Vec<(PathBuf, String)> {
+        let mut files = Vec::new();
+        if let Some(network) = &self.network {
+            network.files(&mut files);
+        }
+        if let Some(time) = &self.time {
+            let servers: Vec<&str> = time.ntp.iter().map(|host| host.0.as_str()).collect();
+            files.push((
+                PathBuf::from("systemd/timesyncd.conf.d/10-palabre.conf"),
+                format!("[Time]\nNTP={}\n", servers.join(" ")),
+            ));
+        }
+        files
+    }
+}
+
+impl Network {
+    fn check(&self) -> Result<(), Refused> {
+        let Some(address) = self.address else {
+            if self.dhcp == Some(false) {
+                return Err(Refused::Network("`dhcp = false` needs an `address`"));
+            }
+            if self.gateway.is_some() {
+                return Err(Refused::Network("a `gateway` needs an `address`"));
+            }
+            return self.check_lists();
+        };
+        if self.dhcp == Some(true) {
+            return Err(Refused::Network(
+                "`dhcp = true` and an `address` exclude each other",
+            ));
+        }
+        if self
+            .gateway
+            .is_some_and(|gateway| gateway.is_ipv4() != address.ip.is_ipv4())
+        {
+            return Err(Refused::Network(
+                "`gateway` and `address` are of different kinds",
+            ));
+        }
+        if self.gateway == Some(address.ip) {
+            return Err(Refused::Network("`gateway` is the box itself"));
+        }
+        self.check_lists()
+    }
+
+    fn check_lists(&self) -> Result<(), Refused> {
+        match self.dns.len() <= MAX_SERVERS {
+            true => Ok(()),
+            false => Err(Refused::Network("at most 8 `dns` servers")),
+        }
+    }
+
+    fn files(&self, files: &mut Vec<(PathBuf, String)>) {
+        let folder = Path::new("systemd/network");
+        let port = match &self.interface {
+            Some(Interface(name)) => format!("Name={name}\n"),
+            None => "Type=ether\nKind=!*\n".to_owned(),
+        };
+        let mut addressing = match self.address {
+            Some(Address { ip, prefix }) => {
+                format!("DHCP=no\nLinkLocalAddressing=ipv6\nAddress={ip}/{prefix}\n")
+            }
+            None => "DHCP=yes\n".to_owned(),
+        };
+        if let Some(gateway) = self.gateway {
+            addressing.push_str(&format!("Gateway={gateway}\n"));
+        }
+        for server in &self.dns {
+            addressing.push_str(&format!("DNS={server}\n"));
+        }
+        let network = match self.vlan {
+            None => format!("[Match]\n{port}\n[Network]\n{addressing}"),
+            Some(Vlan(id)) => {
+                files.push((
+                    folder.join("10-palabre-vlan.netdev"),
+                    format!("[NetDev]\nName=palabre-vlan\nKind=vlan\n\n[VLAN]\nId={id}\n"),
+                ));
+                files.push((
+                    folder.join("11-palabre-vlan.network"),
+                    format!("[Match]\nName=palabre-vlan\n\n[Network]\n{addressing}"),
+                ));
+                format!(
+                    "[Match]\n{port}\n[Network]\nVLAN=palabre-vlan\nDHCP=no\nLinkLocalAddressing=no\n"
+                )
+            }
+        };
+        files.push((folder.join("10-palabre.network"), network));
+    }
+}
+
+/// The name of a box: `palabre-` and the last four letters or digits of its serial number, or of
+/// `machine_id` when `serials` holds none that means something.
+pub fn host_name(serials: &[String], machine_id: &str) -> String {
+    const MEANINGLESS: [&str; 7] = [
+        "tobefilledbyoem",
+        "defaultstring",
+        "systemserialnumber",
+        "notspecified",
+        "notapplicable",
+        "none",
+        "invalid",
+    ];
+    let plain = |text: &str| -> String {
+        text.chars()
+            .filter(char::is_ascii_alphanumeric)
+            .map(|c| c.to_ascii_lowercase())
+            .collect()
+    };
+    let meaning = |text: &String| {
+        let repeated = text.bytes().all(|b| b == text.as_bytes()[0]);
+        text.len() >= 4
+            && !repeated
+            && !MEANINGLESS.contains(&text.as_str())
+            && text != "123456789"
+            && text != "0123456789"
+    };
+    let serial = serials.iter().map(|text| plain(text)).find(meaning);
+    let source = serial.unwrap_or_else(|| plain(machine_id));
+    let end = &source[source.len().saturating_sub(4)..];
+    match end.is_empty() {
+        true => "palabre".to_owned(),
+        false => format!("palabre-{end}"),
+    }
+}
+
+/// Where a machine keeps its serial number, below `/`.
+pub fn serials(root: &Path) -> Vec<String> {
+    [
+        "sys/class/dmi/id/product_serial",
+        "sys/class/dmi/id/board_serial",
+        "proc/device-tree/serial-number",
+    ]
+    .iter()
+    .filter_map(|path| fs::read_to_string(root.join(path)).ok())
+    .collect()
+}
+
+/// Makes a certificate that the box signs itself, and its key: in PEM. Valid for ten years from
+/// `created` (seconds since 1970): the clock of a new box may be wrong, the image's is not.
+pub fn self_signed(host: &str, created: u64) -> Result<(String, String), rcgen::Error> {
+    let names = vec![
+        host.to_owned(),
+        format!("{host}.local"),
+        "localhost".to_owned(),
+    ];
+    let mut asked = rcgen::CertificateParams::new(names)?;
+    asked.distinguished_name = rcgen::DistinguishedName::new();
+    asked
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, host);
+    let created = i64::try_from(created)
+        .ok()
+        .and_then(|s| time::OffsetDateTime::from_unix_timestamp(s).ok());
+    let from = created
+        .unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
+        .max(rcgen::date_time_ymd(2025, 1, 1));
+    asked.not_before = from;
+    asked.not_after = from.checked_add(time::Duration::days(3650)).unwrap_or(from);
+    asked.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let certificate = asked.self_signed(&key)?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
+/// The SHA-256 of the first certificate of a PEM text, as browsers show it: `AB:CD:…`.
+pub fn fingerprint(pem: &str) -> Option<String> {
+    let der = first_block(pem, "CERTIFICATE")?;
+    let hash = digest::digest(&digest::SHA256, &der);
+    let pairs: Vec<String> = hash
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
+    Some(pairs.join(":"))
+}
+
+fn first_block(pem: &str, ends: &str) -> Option<Vec<u8>> {
+    let start = pem.lines().skip_while(|line| {
+        !(line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{ends}-----")))
+    });
+    let body: String = start
+        .skip(1)
+        .take_while(|line| !line.starts_with("-----"))
+        .map(str::trim)
+        .collect();
+    let der = BASE64_STANDARD.decode(body).ok()?;
+    (!der.is_empty()).then_some(der)
+}
+
+/// Where provisioning writes.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Replaces `/` when the machine is looked at.
+    pub root: PathBuf,
+    /// `/run`.
+    pub run: PathBuf,
+    /// `/var/lib/palabre`.
+    pub state: PathBuf,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// The name of the box.
+    pub host: String,
+    /// Of the certificate in force.
+    pub fingerprint: Option<String>,
+    /// Whether a stick was applied.
+    pub stick: bool,
+}
+
+/// Provisions the box: from `stick` (the folder where a USB stick is mounted) when it has a
+/// `palabre.toml`, else from what the last stick left. Safe to run at every start.
+pub fn provision(places: &Places, stick: Option<&Path>, created: u64) -> Result<Done, Refused> {
+    let machine_id = fs::read_to_string(places.root.join("etc/machine-id")).unwrap_or_default();
+    let host = host_name(&serials(&places.root), &machine_id);
+    let kept = places.state.join("box.toml");
+    let fresh = match stick.map(|folder| (folder, read(&folder.join("palabre.toml")))) {
+        Some((folder, Ok(text))) => Some((folder, text)),
+        Some((_, Err(Refused::Io(_, error)))) if error.kind() == io::ErrorKind::NotFound => None,
+        Some((_, Err(refused))) => return Err(refused),
+        None => None,
+    };
+    let text = match &fresh {
+        Some((_, text)) => Some(text.clone()),
+        None => read(&kept).ok(),
+    };
+    let asked = Stick::parse(text.as_deref().unwrap_or_default())?;
+
+    // Everything is read and checked before anything is written.
+    let mut certificate = None;
+    if let (Some((folder, _)), Some(wanted)) = (&fresh, &asked.certificate) {
+        let (Beside(chain_name), Beside(key_name)) = (&wanted.chain, &wanted.key);
+        let (chain, key) = (
+            read(&folder.join(chain_name))?,
+            read(&folder.join(key_name))?,
+        );
+        if first_block(&chain, "CERTIFICATE").is_none() {
+            return Err(Refused::Pem(chain_name.clone(), "certificate"));
+        }
+        if first_block(&key, "PRIVATE KEY").is_none() {
+            return Err(Refused::Pem(key_name.clone(), "private key"));
+        }
+        certificate = Some((chain, key));
+    }
+    for (path, content) in asked.files() {
+        write(&places.run.join(path), &content, 0o644)?;
+    }
+    write(
+        &places.run.join("palabre/hostname"),
+        &format!("{host}\n"),
+        0o644,
+    )?;
+    if let Some((_, text)) = &fresh {
+        write(&kept, text, 0o600)?;
+    }
+    let tls = places.state.join("tls");
+    let (chain_path, key_path) = (tls.join("certificate.pem"), tls.join("key.pem"));
+    if certificate.is_none() && !(chain_path.exists() && key_path.exists()) {
+        let made = self_signed(&host, created);
+        certificate =
+            Some(made.map_err(|error| Refused::Io("certificate".into(), io::Error::other(error)))?);
+    }
+    if let Some((chain, key)) = certificate {
+        write(&key_path, &key, 0o640)?;
+        write(&chain_path, &chain, 0o644)?;
+    }
+    let fingerprint = read(&chain_path).ok().and_then(|pem| fingerprint(&pem));
+    let shown = fingerprint.clone().unwrap_or_default();
+    write(
+        &places.run.join("palabre/fingerprint"),
+        &format!("{shown}\n"),
+        0o644,
+    )?;
+    Ok(Done {
+        host,
+        fingerprint,
+        stick: fresh.is_some(),
+    })
+}
+
+fn read(path: &Path) -> Result<String, Refused> {
+    use std::io::Read;
+    let name = path.display().to_string();
+    let file = fs::File::open(path).map_err(|error| Refused::Io(name.clone(), error))?;
+    let mut text = String::new();
+    match file.take(MAX_FILE + 1).read_to_string(&mut text) {
+        Ok(length) if length as u64 <= MAX_FILE => Ok(text),
+        Ok(_) => Err(Refused::File(name)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Refused::File(name)),
+        Err(error) => Err(Refused::Io(name, error)),
+    }
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), Refused> {
+    let written = path.parent().map_or(Ok(()), fs::create_dir_all);
+    written
+        .and_then(|()| replace(path, text.as_bytes(), mode))
+        .map_err(|error| Refused::Io(path.display().to_string(), error))
+}
+
+#[cfg(test)]
+#[path = "provision_tests.rs"]
+mod tests;
