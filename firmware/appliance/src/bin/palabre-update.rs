@@ -1,0 +1,614 @@
+//! The box side: verifies and installs updates, says which slot holds what, and runs the trial of
+//! a new version. Runs as root, for a moment at a time; `palabre` itself does not.
+
+#[path = "palabre-update/observe.rs"]
+mod observe;
+
+use std::ffi::OsString;
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use palabre_appliance::arguments::{Arguments, Usage};
+use palabre_appliance::boot::{Bootloader, Entry, SdBoot, Trial, starts_next};
+use palabre_appliance::bundle::{self, Image};
+use palabre_appliance::health;
+use palabre_appliance::history::{Event, History, Pending, What};
+use palabre_appliance::keys::{self, Channel};
+use palabre_appliance::provision;
+use palabre_appliance::slots::{self, Machine, Phase};
+use palabre_init::cmdline;
+use palabre_init::cmdline::RootHash;
+use palabre_init::disk::FileDisk;
+
+const USAGE: &str = "\
+palabre-update: the versions of this box
+
+  palabre-update verify FILE                     check a bundle, write nothing
+  palabre-update install FILE [--progress FILE]  write it to the other slot
+  palabre-update status [--json]                 what each slot holds, and why it starts or not
+  palabre-update mark-good                       the running version is good
+  palabre-update mark-bad WHY                    it is not; the next start takes another
+  palabre-update previous                        start the other version next
+  palabre-update factory-reset                   the next start erases the data
+  palabre-update health [--url URL] [--call COMMAND] [--every SECONDS] [--good-for SECONDS]
+                        [--no-reboot]            run the trial of a new version
+  palabre-update provision [--usb FOLDER]        name, network and certificate
+
+  --image FILE --keys FOLDER --esp FOLDER --disk DEVICE --state FOLDER --cmdline FILE
+  --efivars FOLDER --root FOLDER --run FOLDER    where things are, when not in their places
+";
+
+/// How long another writer of the disk (udev looks at it now and then) may hold it.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// Bytes between two reports of progress.
+const REPORT_EVERY: u64 = 2 << 20;
+
+fn main() -> ExitCode {
+    let given: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match run(given) {
+        Ok(text) => match io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Err(Failed::Usage(Usage(what))) => {
+            eprintln!("{what}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+        Err(Failed::Said { code, what }) => {
+            eprintln!("error[{code}]: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why a command did nothing.
+enum Failed {
+    Usage(Usage),
+    Said { code: &'static str, what: String },
+}
+
+impl Failed {
+    fn said(code: &'static str, what: impl ToString) -> Self {
+        let what = what.to_string();
+        Self::Said { code, what }
+    }
+}
+
+impl From<Usage> for Failed {
+    fn from(usage: Usage) -> Self {
+        Self::Usage(usage)
+    }
+}
+
+impl From<bundle::Refused> for Failed {
+    fn from(refused: bundle::Refused) -> Self {
+        Self::said(refused.code(), refused)
+    }
+}
+
+impl From<slots::Refused> for Failed {
+    fn from(refused: slots::Refused) -> Self {
+        Self::said(refused.code(), refused)
+    }
+}
+
+/// Where things are on this box.
+struct Places {
+    image: PathBuf,
+    keys: PathBuf,
+    esp: PathBuf,
+    disk: Option<PathBuf>,
+    state: PathBuf,
+    cmdline: PathBuf,
+    variables: PathBuf,
+    root: PathBuf,
+    run: PathBuf,
+}
+
+impl Places {
+    fn from(arguments: &mut Arguments) -> Result<Self, Usage> {
+        let mut at = |name: &str, usual: &str| {
+            let given = arguments.value(name)?;
+            Ok::<_, Usage>(PathBuf::from(given.unwrap_or_else(|| usual.to_owned())))
+        };
+        Ok(Self {
+            image: at("--image", "/usr/lib/palabre/image.json")?,
+            keys: at("--keys", "/usr/lib/palabre/keys")?,
+            esp: at("--esp", "/efi")?,
+            state: at("--state", "/var/lib/palabre/update")?,
+            cmdline: at("--cmdline", "/proc/cmdline")?,
+            variables: at("--efivars", "/sys/firmware/efi/efivars")?,
+            root: at("--root", "/")?,
+            run: at("--run", "/run")?,
+            disk: arguments.value("--disk")?.map(PathBuf::from),
+        })
+    }
+
+    fn image(&self) -> Result<Image, Failed> {
+        let text = text(&self.image, "image")?;
+        serde_json::from_str(&text)
+            .map_err(|error| Failed::said("image", format!("{}: {error}", self.image.display())))
+    }
+
+    fn keys(&self) -> Result<Vec<keys::PublicKey>, Failed> {
+        keys::trusted(&self.keys).map_err(|error| Failed::said("keys", error))
+    }
+
+    fn root_hash(&self) -> Result<RootHash, Failed> {
+        let line = text(&self.cmdline, "cmdline")?;
+        let asked = cmdline::parse(&line).map_err(|refused| Failed::said("cmdline", refused))?;
+        Ok(asked.root_hash)
+    }
+
+    fn boot(&self) -> SdBoot {
+        SdBoot::new(&self.esp, &self.variables)
+    }
+
+    fn history(&self) -> History {
+        History::new(&self.state)
+    }
+
+    /// The disk that the box runs from: given, or left by the first program.
+    fn disk(&self, write: bool) -> Result<FileDisk, Failed> {
+        let path = match &self.disk {
+            Some(path) => path.clone(),
+            None => PathBuf::from(text(&self.run.join("palabre/disk"), "disk")?.trim()),
+        };
+        let fail = |error: io::Error| Failed::said("disk", format!("{}: {error}", path.display()));
+        let mut file = File::options()
+            .read(true)
+            .write(write)
+            .open(&path)
+            .map_err(fail)?;
+        let device = file.metadata().map_err(fail)?.file_type().is_block_device();
+        let bytes = file.seek(SeekFrom::End(0)).map_err(fail)?;
+        let sector = match device {
+            true => {
+                let path = fs::canonicalize(&path).map_err(fail)?;
+                let name = path.file_name().unwrap_or_default();
+                let queue = Path::new("/sys/class/block")
+                    .join(name)
+                    .join("queue/logical_block_size");
+                text(&queue, "disk")?.trim().parse().unwrap_or(512)
+            }
+            false => 512,
+        };
+        Ok(FileDisk::new(file, sector, bytes))
+    }
+}
+
+fn text(path: &Path, code: &'static str) -> Result<String, Failed> {
+    fs::read_to_string(path)
+        .map_err(|error| Failed::said(code, format!("{}: {error}", path.display())))
+}
+
+fn run(given: Vec<OsString>) -> Result<String, Failed> {
+    let mut arguments = Arguments::new(given, &["--json", "--no-reboot", "--help"]);
+    if arguments.flag("--help") {
+        return Ok(USAGE.to_owned());
+    }
+    let places = Places::from(&mut arguments)?;
+    let command = arguments.needed_word("a command")?;
+    match command.as_str() {
+        "verify" => {
+            let file = PathBuf::from(arguments.needed_word("FILE")?);
+            arguments.end()?;
+            verify(&places, &file)
+        }
+        "install" => {
+            let file = PathBuf::from(arguments.needed_word("FILE")?);
+            let progress = arguments.value("--progress")?.map(PathBuf::from);
+            arguments.end()?;
+            let done = install(&places, &file, progress.as_deref());
+            if let Err(Failed::Said { code, what }) = &done {
+                remember(&places, What::Refused, 0, &format!("{code}: {what}"));
+                let told = serde_json::json!({"phase": "refused", "code": code, "why": what});
+                tell(progress.as_deref(), &told);
+            }
+            done
+        }
+        "status" => {
+            let json = arguments.flag("--json");
+            arguments.end()?;
+            status(&places, json)
+        }
+        "mark-good" => {
+            arguments.end()?;
+            mark_good(&places, "")
+        }
+        "mark-bad" => {
+            let why = arguments.needed_word("WHY")?;
+            arguments.end()?;
+            mark_bad(&places, &why)
+        }
+        "previous" => {
+            arguments.end()?;
+            previous(&places)
+        }
+        "factory-reset" => {
+            arguments.end()?;
+            places
+                .boot()
+                .factory_reset()
+                .map_err(|error| Failed::said("firmware", error))?;
+            Ok("the next start erases the data\n".to_owned())
+        }
+        "health" => {
+            let no_reboot = arguments.flag("--no-reboot");
+            let trial = TrialRun::from(&mut arguments)?;
+            arguments.end()?;
+            trial.run(&places, !no_reboot)
+        }
+        "provision" => {
+            let stick = arguments.value("--usb")?.map(PathBuf::from);
+            arguments.end()?;
+            provision_box(&places, stick.as_deref())
+        }
+        other => Err(Usage(format!("`{other}` is no command")).into()),
+    }
+}
+
+fn open_bundle(places: &Places, file: &Path) -> Result<bundle::Bundle<File>, Failed> {
+    let keys = places.keys()?;
+    let file = File::open(file).map_err(|error| {
+        Failed::said("bundle-unreadable", format!("{}: {error}", file.display()))
+    })?;
+    Ok(bundle::open(file, &keys)?)
+}
+
+fn verify(places: &Places, file: &Path) -> Result<String, Failed> {
+    let mut bundle = open_bundle(places, file)?;
+    bundle
+        .manifest()
+        .suits(&places.image()?, places.history().floor())?;
+    bundle.check_parts(|_| {})?;
+    let manifest = bundle.manifest();
+    Ok(format!(
+        "version {} ({}), {} {}: signed and complete\n",
+        manifest.version, manifest.display, manifest.flavour, manifest.arch
+    ))
+}
+
+fn install(places: &Places, file: &Path, progress: Option<&Path>) -> Result<String, Failed> {
+    let mut bundle = open_bundle(places, file)?;
+    let (image, root_hash) = (places.image()?, places.root_hash()?);
+    let history = places.history();
+    let mut disk = places.disk(true)?;
+    lock(disk.file())?;
+    let mut random = [0; 32];
+    let fresh = File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut random));
+    fresh.map_err(|error| Failed::said("randomness", error))?;
+    let pending = Pending {
+        version: bundle.manifest().version,
+        floor: bundle.manifest().floor,
+    };
+    let mut boot = places.boot();
+    let machine = Machine {
+        disk: &mut disk,
+        boot: &mut boot,
+        image: &image,
+        root_hash,
+        floor: history.floor(),
+        random,
+    };
+    let mut last = (Phase::Done, 0);
+    let version = slots::install(&mut bundle, machine, |phase, done, all| {
+        if phase == last.0 && done < last.1 + REPORT_EVERY && done < all {
+            return;
+        }
+        last = (phase, done);
+        let told = serde_json::json!({
+            "phase": phase, "done": done, "all": all, "version": pending.version,
+        });
+        tell(progress, &told);
+    })?;
+    if let Err(error) = history.set_pending(Some(pending)) {
+        eprintln!("the floor of version {version} is not remembered: {error}");
+    }
+    remember(places, What::Installed, version, "");
+    Ok(format!("version {version} starts next, on trial\n"))
+}
+
+/// Takes the disk for ourselves, as systemd asks of whoever changes its partitions.
+fn lock(file: &File) -> Result<(), Failed> {
+    use rustix::fs::{FlockOperation, flock};
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
+            Err(error) => {
+                let what = format!("another installation is running, or the disk is held: {error}");
+                return Err(Failed::said("busy", what));
+            }
+        }
+    }
+}
+
+/// Replaces the file of progress. Who reads it sees a whole report or none.
+fn tell(path: Option<&Path>, told: &serde_json::Value) {
+    if let Some(path) = path {
+        let unfinished = path.with_extension("new");
+        let _ =
+            fs::write(&unfinished, told.to_string()).and_then(|()| fs::rename(&unfinished, path));
+    }
+}
+
+/// Keeps an event. A full disk must not stand in the way of what was done.
+fn remember(places: &Places, what: What, version: u64, why: &str) {
+    let at = std::time::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |age| age.as_secs());
+    let why = why.to_owned();
+    let event = Event {
+        at,
+        what,
+        version,
+        why,
+    };
+    if let Err(error) = places.history().add(event) {
+        eprintln!("the history is not kept: {error}");
+    }
+}
+
+fn esp(error: io::Error) -> Failed {
+    Failed::said("esp", format!("EFI system partition: {error}"))
+}
+
+/// What runs, and its entry.
+fn running(places: &Places) -> Result<(Image, Vec<Entry>, Option<Entry>), Failed> {
+    let image = places.image()?;
+    let entries = places.boot().entries().map_err(esp)?;
+    let own = entries
+        .iter()
+        .find(|entry| entry.version == image.version)
+        .copied();
+    Ok((image, entries, own))
+}
+
+fn status(places: &Places, json: bool) -> Result<String, Failed> {
+    let (image, entries, own) = running(places)?;
+    let boot = places.boot();
+    let disk = places.disk(false)?;
+    let (_, slots) = slots::read(&disk, &image.arch)?;
+    let reports = slots::report(&slots, &entries, &places.root_hash()?, boot.chosen());
+    let history = places.history();
+    let failure = history.last_failure();
+    if json {
+        let told = serde_json::json!({
+            "image": image,
+            "development": image.channel == Channel::Development,
+            "on_trial": own.is_some_and(|entry| entry.trial.is_some()),
+            "slots": reports,
+            "floor": history.floor().max(image.floor),
+            "pending": history.pending(),
+            "last_failure": failure,
+            "history": history.events(),
+        });
+        return Ok(format!("{told:#}\n"));
+    }
+    let mut text = format!("runs version {} ({})", image.version, image.display);
+    if image.channel == Channel::Development {
+        text.push_str(", DEVELOPMENT keys");
+    }
+    text.push('\n');
+    for report in reports {
+        let version = report
+            .version
+            .map_or("-".to_owned(), |version| version.to_string());
+        let runs = if report.runs { ", runs" } else { "" };
+        let next = if report.starts_next {
+            ", starts next"
+        } else {
+            ""
+        };
+        let state = format!("{:?}", report.state).to_lowercase();
+        let why = report.why;
+        text.push_str(&format!(
+            "slot {}: version {version}, {state}{runs}{next}: {why}\n",
+            report.slot
+        ));
+    }
+    if let Some(failure) = failure {
+        text.push_str(&format!(
+            "version {} failed: {}\n",
+            failure.version, failure.why
+        ));
+    }
+    Ok(text)
+}
+
+fn mark_good(places: &Places, note: &str) -> Result<String, Failed> {
+    let (image, _, own) = running(places)?;
+    let version = image.version;
+    let Some(own) = own else {
+        return Err(Failed::said("running-no-entry", slots::Refused::NoEntry));
+    };
+    let mut boot = places.boot();
+    boot.mark_good(version).map_err(esp)?;
+    let next = boot.chosen().or(starts_next(&boot.entries().map_err(esp)?));
+    if next != Some(version) {
+        // The version before was asked for, and it holds: it stays.
+        boot.default(Some(version))
+            .map_err(|error| Failed::said("firmware", error))?;
+    }
+    let history = places.history();
+    if let Some(pending) = history
+        .pending()
+        .filter(|pending| pending.version == version)
+    {
+        let kept = history
+            .raise_floor(pending.floor)
+            .and_then(|()| history.set_pending(None));
+        if let Err(error) = kept {
+            eprintln!("the floor of version {version} is not remembered: {error}");
+        }
+    }
+    if own.trial.is_some() {
+        remember(places, What::Good, version, note);
+    }
+    Ok(format!("version {version} is good\n"))
+}
+
+fn mark_bad(places: &Places, why: &str) -> Result<String, Failed> {
+    let (image, _, own) = running(places)?;
+    let version = image.version;
+    remember(places, What::Bad, version, why);
+    // What proved good once was only tried again; it is not branded.
+    if own.is_some_and(|entry| entry.trial.is_some()) {
+        places.boot().mark_bad(version).map_err(esp)?;
+    }
+    Ok(format!("version {version} is bad: {why}\n"))
+}
+
+fn previous(places: &Places) -> Result<String, Failed> {
+    let (image, entries, _) = running(places)?;
+    let other = entries
+        .iter()
+        .find(|entry| entry.version != image.version && !entry.is_bad());
+    let Some(other) = other else {
+        return Err(Failed::said(
+            "no-previous",
+            "there is no other version that can start",
+        ));
+    };
+    let firmware = |error| Failed::said("firmware", error);
+    places.boot().once(other.version).map_err(firmware)?;
+    remember(places, What::Previous, other.version, "");
+    Ok(format!(
+        "version {} starts next; it stays if it is good\n",
+        other.version
+    ))
+}
+
+/// What `health` was told.
+struct TrialRun {
+    watch: observe::Watch,
+    every: Duration,
+    policy: health::Policy,
+}
+
+impl TrialRun {
+    fn from(arguments: &mut Arguments) -> Result<Self, Usage> {
+        let mut seconds = |name: &str, usual: Duration| match arguments.value(name)? {
+            None => Ok(usual),
+            Some(text) => match text.parse() {
+                Ok(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
+                _ => Err(Usage(format!(
+                    "{name} is a number of seconds from 1 to 3600"
+                ))),
+            },
+        };
+        let usual = health::Policy::default();
+        let every = seconds("--every", Duration::from_secs(10))?;
+        let good_for = seconds("--good-for", usual.good_for)?;
+        let grace = seconds("--grace", usual.grace)?;
+        let url = arguments.value("--url")?;
+        let url = url.unwrap_or_else(|| "http://127.0.0.1:8080/readyz".to_owned());
+        let call = arguments.value("--call")?;
+        Ok(Self {
+            watch: observe::Watch::new(&url, call)?,
+            every,
+            policy: health::Policy {
+                good_for,
+                grace,
+                ..usual
+            },
+        })
+    }
+
+    fn run(mut self, places: &Places, reboot: bool) -> Result<String, Failed> {
+        let (image, entries, own) = running(places)?;
+        explain_failures(places, &entries, image.version);
+        let on_trial = own.is_some_and(|entry| entry.trial.is_some());
+        let boot = places.boot();
+        let next = boot.chosen().or_else(|| starts_next(&entries));
+        if !on_trial && next == Some(image.version) {
+            return Ok(format!(
+                "version {} has proved good before\n",
+                image.version
+            ));
+        }
+        let mut trial = health::Trial::new(self.policy);
+        let began = Instant::now();
+        loop {
+            let failures = self.watch.look(&places.state, image.created);
+            match trial.observe(began.elapsed(), &failures) {
+                health::Verdict::Wait(good) => {
+                    for failure in &failures {
+                        eprintln!("trial: {}: {}", failure.check.name(), failure.why);
+                    }
+                    if failures.is_empty() {
+                        eprintln!("trial: good for {} s", good.as_secs());
+                    }
+                    std::thread::sleep(self.every);
+                }
+                health::Verdict::Bless(lacking) => {
+                    let note =
+                        lacking.map_or(String::new(), |f| format!("{}: {}", f.check.name(), f.why));
+                    return mark_good(places, &note);
+                }
+                health::Verdict::Rollback(failure) => {
+                    let why = format!("{}: {}", failure.check.name(), failure.why);
+                    let said = mark_bad(places, &why);
+                    if reboot {
+                        eprintln!("trial: {why}; going back");
+                        let asked = Command::new("systemctl")
+                            .args(["--no-block", "reboot"])
+                            .status();
+                        asked.map_err(|error| Failed::said("reboot", error))?;
+                    }
+                    let said = said?;
+                    return Err(Failed::said("trial-failed", said.trim_end()));
+                }
+            }
+        }
+    }
+}
+
+/// A version whose tries ran out without a word gets its line in the history now, by the version
+/// that the box fell back to. The last try of the running version is not over.
+fn explain_failures(places: &Places, entries: &[Entry], running: u64) {
+    let events = places.history().events();
+    let failed = |entry: &&Entry| entry.is_bad() && entry.version != running;
+    for entry in entries.iter().filter(failed) {
+        let about = |event: &&Event| event.version == entry.version && event.what != What::Previous;
+        if events
+            .iter()
+            .rev()
+            .find(about)
+            .is_some_and(|event| event.what == What::Bad)
+        {
+            continue;
+        }
+        let tries = entry.trial.map_or(0, |Trial { done, .. }| done);
+        let why = format!(
+            "it ended {tries} tries without a report: it did not start, hung, or its root is damaged"
+        );
+        remember(places, What::Bad, entry.version, &why);
+    }
+}
+
+fn provision_box(places: &Places, stick: Option<&Path>) -> Result<String, Failed> {
+    let created = places.image().map_or(0, |image| image.created);
+    let at = provision::Places {
+        root: places.root.clone(),
+        run: places.run.clone(),
+        // The state of updates is one folder of the state of the box.
+        state: places.state.parent().unwrap_or(Path::new("/")).to_owned(),
+    };
+    let done = provision::provision(&at, stick, created)
+        .map_err(|refused| Failed::said(refused.code(), refused))?;
+    let print = done.fingerprint.unwrap_or_else(|| "none".to_owned());
+    let from = if done.stick { ", from the stick" } else { "" };
+    Ok(format!(
+        "{}{from}\ncertificate SHA-256 {print}\n",
+        done.host
+    ))
+}

@@ -1,0 +1,514 @@
+//! The two programs on files: a bundle is packed, installed on a disk image, tried, blessed or
+//! sent back. No root, no device, no firmware.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The root hash of version `v`.
+fn hash(v: u32) -> String {
+    format!("{v:02x}").repeat(16) + &format!("{:02x}", v + 100).repeat(16)
+}
+
+fn uuid(half: &str) -> String {
+    [
+        &half[..8],
+        &half[8..12],
+        &half[12..16],
+        &half[16..20],
+        &half[20..],
+    ]
+    .join("-")
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    /// A box that runs version 1 from slot A, with development keys.
+    fn new() -> Self {
+        let bench = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        for folder in ["esp/EFI/Linux", "efivars", "keys", "run"] {
+            fs::create_dir_all(bench.at(folder)).unwrap();
+        }
+        let made = bench.bundle(&["keys", "dev", &bench.text("build")]);
+        assert!(made.status.success(), "{made:?}");
+        for name in ["current", "next"] {
+            let from = bench.at(&format!("build/bundle-{name}.pub"));
+            fs::copy(from, bench.at(&format!("keys/{name}.pub"))).unwrap();
+        }
+        fs::write(bench.at("esp/EFI/Linux/palabre_1.efi"), "one").unwrap();
+        fs::write(bench.at("disk"), "").unwrap();
+        let disk = fs::File::options()
+            .write(true)
+            .open(bench.at("disk"))
+            .unwrap();
+        disk.set_len(2 << 20).unwrap();
+        let one = hash(1);
+        let script = format!(
+            "label: gpt\nfirst-lba: 64\n\
+             start=64, size=32, type=2c7357ed-ebd2-46d9-aec1-23d437ec2bf5, name=palabre_1_verity, uuid={}\n\
+             start=96, size=1024, type=4f68bce3-e8cd-4db1-96e7-fbcaf984b709, name=palabre_1, uuid={}\n\
+             start=1120, size=32, type=2c7357ed-ebd2-46d9-aec1-23d437ec2bf5, name=_empty\n\
+             start=1152, size=1024, type=4f68bce3-e8cd-4db1-96e7-fbcaf984b709, name=_empty\n",
+            uuid(&one[32..]),
+            uuid(&one[..32]),
+        );
+        fs::write(bench.at("script"), script).unwrap();
+        bench.fdisk(&format!("I\n{}\nw\n", bench.text("script")));
+        bench.runs(1);
+        bench
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.at(name).display().to_string()
+    }
+
+    fn fdisk(&self, commands: &str) {
+        let mut fdisk = Command::new("fdisk")
+            .arg(self.at("disk"))
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("fdisk is needed (Debian package fdisk)");
+        fdisk
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(commands.as_bytes())
+            .unwrap();
+        assert!(fdisk.wait().unwrap().success());
+    }
+
+    /// Starts version `v`, as far as files can tell.
+    fn runs(&self, v: u32) {
+        let image = format!(
+            r#"{{"product":"palabre","arch":"amd64","flavour":"core","version":{v},"display":"{v}","floor":0,"channel":"development"}}"#
+        );
+        fs::write(self.at("image.json"), image).unwrap();
+        fs::write(
+            self.at("cmdline"),
+            format!("quiet palabre.roothash={}\n", hash(v)),
+        )
+        .unwrap();
+    }
+
+    fn bundle(&self, arguments: &[&str]) -> Output {
+        let program = env!("CARGO_BIN_EXE_palabre-bundle");
+        Command::new(program).args(arguments).output().unwrap()
+    }
+
+    /// Packs version `v`.
+    fn pack(&self, v: u32, more: &[&str]) -> Output {
+        fs::write(self.at("root"), vec![v as u8; 300_000]).unwrap();
+        fs::write(self.at("verity"), vec![v as u8; 8_192]).unwrap();
+        fs::write(
+            self.at("uki"),
+            format!("MZ quiet palabre.roothash={} {v}", hash(v)),
+        )
+        .unwrap();
+        let (root, verity, uki) = (self.text("root"), self.text("verity"), self.text("uki"));
+        let (hash, version, out) = (hash(v), v.to_string(), self.text(&format!("{v}.plbu")));
+        let fixed = [
+            "pack",
+            "--root",
+            &root,
+            "--verity",
+            &verity,
+            "--uki",
+            &uki,
+            "--roothash",
+            &hash,
+            "--arch",
+            "amd64",
+            "--flavour",
+            "core",
+            "--version",
+            &version,
+            "--created",
+            "1790000000",
+            "-o",
+            &out,
+        ];
+        self.bundle(&[&fixed, more].concat())
+    }
+
+    fn packed(&self, v: u32) -> String {
+        let key = self.text("build/bundle-current.key");
+        let made = self.pack(v, &["--key", &key]);
+        assert!(made.status.success(), "{made:?}");
+        self.text(&format!("{v}.plbu"))
+    }
+
+    fn update(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_palabre-update"));
+        for (option, name) in [
+            ("--image", "image.json"),
+            ("--keys", "keys"),
+            ("--esp", "esp"),
+            ("--disk", "disk"),
+            ("--state", "var/update"),
+            ("--cmdline", "cmdline"),
+            ("--efivars", "efivars"),
+            ("--run", "run"),
+        ] {
+            command.arg(option).arg(self.at(name));
+        }
+        command.args(arguments).output().unwrap()
+    }
+
+    fn good(&self, arguments: &[&str]) -> String {
+        let done = self.update(arguments);
+        assert!(done.status.success(), "{arguments:?} {done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    fn refused(&self, arguments: &[&str]) -> String {
+        let done = self.update(arguments);
+        assert_eq!(done.status.code(), Some(1), "{arguments:?} {done:?}");
+        String::from_utf8(done.stderr).unwrap()
+    }
+
+    fn entries(&self) -> Vec<String> {
+        names(&self.at("esp/EFI/Linux"))
+    }
+
+    fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.good(&["status", "--json"])).unwrap()
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Answers every request with this status until the test ends.
+fn answering(status: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/readyz", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = write!(stream, "HTTP/1.0 {status}\r\n\r\nwords");
+        }
+    });
+    url
+}
+
+#[test]
+fn an_update_is_installed_tried_and_blessed() {
+    let bench = Bench::new();
+    let two = bench.packed(2);
+    assert!(
+        bench
+            .good(&["verify", &two])
+            .contains("signed and complete")
+    );
+    bench.good(&["install", &two, "--progress", &bench.text("progress.json")]);
+    let progress: serde_json::Value =
+        serde_json::from_slice(&fs::read(bench.at("progress.json")).unwrap()).unwrap();
+    assert_eq!(progress["phase"], "done");
+    assert_eq!(bench.entries(), ["palabre_1.efi", "palabre_2+3-0.efi"]);
+    let disk = fs::read(bench.at("disk")).unwrap();
+    assert!(disk[1152 * 512..][..300_000].iter().all(|b| *b == 2));
+    assert!(disk[1120 * 512..][..8_192].iter().all(|b| *b == 2));
+    let status = bench.status();
+    assert_eq!(status["slots"][1]["state"], "trial");
+    assert_eq!(status["slots"][1]["starts_next"], true);
+    assert_eq!(status["slots"][0]["runs"], true);
+    assert_eq!(status["development"], true);
+
+    // The firmware starts it and counts; five good minutes are two seconds here.
+    let folder = bench.at("esp/EFI/Linux");
+    fs::rename(
+        folder.join("palabre_2+3-0.efi"),
+        folder.join("palabre_2+0-3.efi"),
+    )
+    .unwrap();
+    bench.runs(2);
+    assert!(
+        bench
+            .refused(&["install", &bench.packed(3)])
+            .contains("error[running-on-trial]")
+    );
+    let url = answering("200 OK");
+    let trial = [
+        "health",
+        "--url",
+        &url,
+        "--call",
+        "true",
+        "--every",
+        "1",
+        "--good-for",
+        "2",
+        "--no-reboot",
+    ];
+    assert!(bench.good(&trial).contains("version 2 is good"));
+    assert_eq!(bench.entries(), ["palabre_1.efi", "palabre_2.efi"]);
+    assert!(bench.good(&trial).contains("proved good before"));
+    assert_eq!(bench.status()["last_failure"], serde_json::Value::Null);
+
+    // Back by hand: once, and for good when it proves good.
+    assert!(bench.good(&["previous"]).contains("version 1 starts next"));
+    assert_eq!(
+        names(&bench.at("efivars")),
+        ["LoaderEntryOneShot-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"]
+    );
+    bench.runs(1);
+    assert!(bench.good(&trial).contains("version 1 is good"));
+    assert!(bench.status()["slots"][0]["why"] == "it was chosen");
+    // The next update takes that choice away.
+    bench.good(&["install", &bench.packed(3)]);
+    assert_eq!(names(&bench.at("efivars")), Vec::<String>::new());
+    assert_eq!(bench.entries(), ["palabre_1.efi", "palabre_3+3-0.efi"]);
+}
+
+#[test]
+fn a_version_that_fails_its_trial_goes_back_with_the_reason() {
+    let bench = Bench::new();
+    bench.good(&["install", &bench.packed(2)]);
+    bench.runs(2);
+    let bad = answering("503 Service Unavailable");
+    let trial = [
+        "health",
+        "--url",
+        &bad,
+        "--every",
+        "1",
+        "--grace",
+        "1",
+        "--no-reboot",
+    ];
+    assert!(bench.refused(&trial).contains("error[trial-failed]"));
+    assert_eq!(bench.entries(), ["palabre_1.efi", "palabre_2+0-0.efi"]);
+    bench.runs(1);
+    let status = bench.status();
+    assert_eq!(status["slots"][1]["state"], "bad");
+    assert!(
+        status["last_failure"]["why"]
+            .as_str()
+            .unwrap()
+            .starts_with("program: it answers")
+    );
+
+    // Answers health but fails the call.
+    bench.good(&["install", &bench.packed(3)]);
+    bench.runs(3);
+    let url = answering("200 OK");
+    let trial = [
+        "health",
+        "--url",
+        &url,
+        "--call",
+        "false",
+        "--every",
+        "1",
+        "--grace",
+        "1",
+        "--no-reboot",
+    ];
+    assert!(
+        bench
+            .refused(&trial)
+            .contains("call: the synthetic call failed")
+    );
+    // Whose tries run out without a word.
+    bench.runs(1);
+    bench.good(&["install", &bench.packed(4)]);
+    let folder = bench.at("esp/EFI/Linux");
+    fs::rename(
+        folder.join("palabre_4+3-0.efi"),
+        folder.join("palabre_4+0-3.efi"),
+    )
+    .unwrap();
+    bench.good(&["health", "--url", &url]);
+    let failure = bench.status()["last_failure"].clone();
+    assert_eq!(failure["version"], 4);
+    assert!(
+        failure["why"]
+            .as_str()
+            .unwrap()
+            .contains("ended 3 tries without a report")
+    );
+    bench.good(&["health", "--url", &url]);
+    assert_eq!(bench.status()["history"].as_array().unwrap().len(), 6);
+}
+
+#[test]
+fn what_is_wrong_is_refused_and_nothing_is_written() {
+    let bench = Bench::new();
+    let two = bench.packed(2);
+    let disk = fs::read(bench.at("disk")).unwrap();
+    let mut bytes = fs::read(&two).unwrap();
+    let last = bytes.len() - 5;
+    bytes[last] ^= 1;
+    fs::write(bench.at("changed.plbu"), &bytes).unwrap();
+    fs::write(bench.at("cut.plbu"), &bytes[..last]).unwrap();
+    fs::write(bench.at("none.plbu"), "words").unwrap();
+    fs::write(bench.at("other.plbu"), vec![7; 5000]).unwrap();
+    for (file, code) in [
+        ("changed.plbu", "part-hash"),
+        ("cut.plbu", "bundle-truncated"),
+        ("none.plbu", "bundle-truncated"),
+        ("other.plbu", "not-a-bundle"),
+        ("absent.plbu", "bundle-unreadable"),
+    ] {
+        for command in ["verify", "install"] {
+            let said = bench.refused(&[command, &bench.text(file)]);
+            assert!(said.starts_with(&format!("error[{code}]: ")), "{said}");
+        }
+    }
+    bench.runs(3);
+    assert!(
+        bench
+            .refused(&["install", &two])
+            .starts_with("error[version-older]")
+    );
+    assert!(fs::read(bench.at("disk")).unwrap() == disk);
+    assert_eq!(bench.entries(), ["palabre_1.efi"]);
+    let history = bench.status()["history"].clone();
+    assert!(
+        history
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|event| event["what"] == "refused")
+    );
+}
+
+#[test]
+fn the_floor_rises_with_a_version_that_is_good() {
+    let bench = Bench::new();
+    let key = bench.text("build/bundle-current.key");
+    assert!(
+        bench
+            .pack(5, &["--key", &key, "--floor", "4"])
+            .status
+            .success()
+    );
+    bench.good(&["install", &bench.text("5.plbu")]);
+    assert_eq!(bench.status()["floor"], 0);
+    bench.runs(5);
+    bench.good(&["mark-good"]);
+    assert_eq!(bench.status()["floor"], 4);
+    bench.runs(1);
+    assert!(
+        bench
+            .refused(&["verify", &bench.packed(3)])
+            .starts_with("error[version-below-floor]")
+    );
+}
+
+#[test]
+fn the_packer_refuses_what_would_not_boot_or_not_ship() {
+    let bench = Bench::new();
+    let key = bench.text("build/bundle-current.key");
+    let code = |output: Output| {
+        let said = String::from_utf8(output.stderr).unwrap();
+        said.split(']')
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("error[")
+            .to_owned()
+    };
+    assert_eq!(
+        code(bench.pack(2, &["--key", &key, "--release"])),
+        "development-key"
+    );
+    assert_eq!(code(bench.pack(2, &["--key", &bench.text("root")])), "key");
+    assert_eq!(bench.pack(2, &[]).status.code(), Some(2));
+    assert_eq!(
+        bench
+            .pack(2, &["--key", &key, "--wrong", "x"])
+            .status
+            .code(),
+        Some(2)
+    );
+    let public = bench.text("build/bundle-current.pub");
+    let signer = "head -c 64 /dev/zero";
+    assert_eq!(
+        code(bench.pack(2, &["--signer", signer, "--public", &public])),
+        "bundle-unreadable"
+    );
+    // The kernel image of another root.
+    fs::write(bench.at("uki3"), format!("palabre.roothash={}", hash(3))).unwrap();
+    let (root, uki, out, hash) = (
+        bench.text("root"),
+        bench.text("uki3"),
+        bench.text("x"),
+        hash(2),
+    );
+    let other = [
+        "pack",
+        "--root",
+        &root,
+        "--verity",
+        &root,
+        "--uki",
+        &uki,
+        "--roothash",
+        &hash,
+        "--arch",
+        "amd64",
+        "--flavour",
+        "core",
+        "--version",
+        "2",
+        "--key",
+        &key,
+        "-o",
+        &out,
+    ];
+    assert_eq!(code(bench.bundle(&other)), "uki-root-hash");
+    // The same input makes the same bytes.
+    let first = fs::read(bench.packed(2)).unwrap();
+    assert!(first == fs::read(bench.packed(2)).unwrap());
+    let shown = bench.bundle(&["show", &bench.text("2.plbu")]);
+    assert!(
+        String::from_utf8(shown.stdout)
+            .unwrap()
+            .contains("\"channel\": \"development\"")
+    );
+}
+
+#[test]
+fn a_box_gets_its_name_and_certificate() {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.at("root/sys/class/dmi/id")).unwrap();
+    fs::write(
+        bench.at("root/sys/class/dmi/id/product_serial"),
+        "SN-77-A1B2\n",
+    )
+    .unwrap();
+    let root = bench.text("root");
+    let said = bench.good(&["provision", "--root", &root]);
+    assert!(
+        said.starts_with("palabre-a1b2\ncertificate SHA-256 "),
+        "{said}"
+    );
+    assert!(bench.at("var/tls/key.pem").exists());
+    fs::create_dir(bench.at("usb")).unwrap();
+    fs::write(bench.at("usb/palabre.toml"), "[network]\nshell = true\n").unwrap();
+    let said = bench.refused(&["provision", "--root", &root, "--usb", &bench.text("usb")]);
+    assert!(
+        said.starts_with("error[stick-line]: palabre.toml, line 2: "),
+        "{said}"
+    );
+}
