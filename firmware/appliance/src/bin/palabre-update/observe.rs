@@ -37,7 +37,9 @@ impl Watch {
         let (address, path) =
             parts.ok_or_else(|| Usage("--url is http://ADDRESS:PORT/PATH".to_owned()))?;
         let plain = path.bytes().all(|b| b.is_ascii_graphic());
-        let address = address.parse().ok().filter(|_| plain);
+        let bare = |address: &str| Some(SocketAddr::new(address.parse().ok()?, 80));
+        let address = address.parse().ok().or_else(|| bare(address));
+        let address = address.filter(|_| plain);
         Ok(Self {
             address: address
                 .ok_or_else(|| Usage("--url is http://ADDRESS:PORT/PATH".to_owned()))?,
@@ -173,5 +175,29 @@ fn writable(state: &Path) -> Result<(), String> {
             Err(format!("{} cannot be written: {error}", state.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_port_means_80() {
+        let address = |url: &str| Watch::new(url, None).map(|watch| watch.address.to_string());
+        assert_eq!(address("http://127.0.0.1/readyz").unwrap(), "127.0.0.1:80");
+        assert_eq!(
+            address("http://127.0.0.1:8080/readyz").unwrap(),
+            "127.0.0.1:8080"
+        );
+        assert_eq!(address("http://[::1]:81/readyz").unwrap(), "[::1]:81");
+        for wrong in [
+            "https://127.0.0.1/",
+            "http://localhost/",
+            "http://127.0.0.1",
+            "http://127.0.0.1/a b",
+        ] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
     }
 }
