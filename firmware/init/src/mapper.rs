@@ -67,10 +67,11 @@ pub(crate) fn verity(
         .open("/dev/mapper/control")
         .map_err(|error| format!("the device mapper is missing: {error}"))?;
 
-    let mut create = Request::new(root_hash);
+    let mut create = Request::new();
+    create.set_uuid(root_hash);
     call::<CREATE>(&control, &mut create, "create the verified device")?;
 
-    let mut load = Request::new(root_hash);
+    let mut load = Request::new();
     if table.len() >= PARAMETERS {
         return Err("the verity table is too long".to_owned());
     }
@@ -81,7 +82,7 @@ pub(crate) fn verity(
     load.target.parameters[..table.len()].copy_from_slice(table.as_bytes());
     call::<LOAD>(&control, &mut load, "load the verity table")?;
 
-    let mut resume = Request::new(root_hash);
+    let mut resume = Request::new();
     call::<RESUME>(&control, &mut resume, "start the verified device")?;
     // The kernel's encoding of a device number in 64 bits: the minor is bits 0-7 and 20-31.
     let minor = (resume.header.dev & 0xff) | (resume.header.dev >> 12 & 0xf_ff00);
@@ -89,7 +90,7 @@ pub(crate) fn verity(
 }
 
 impl Request {
-    fn new(root_hash: &RootHash) -> Self {
+    fn new() -> Self {
         let mut header = Header {
             version: [4, 0, 0],
             data_size: size_of::<Self>() as u32,
@@ -105,9 +106,6 @@ impl Request {
             data: [0; 7],
         };
         header.name[..NAME.len()].copy_from_slice(NAME.as_bytes());
-        // The form that systemd knows a verified root by.
-        let uuid = format!("CRYPT-VERITY-{}-root", &root_hash.to_string()[..32]);
-        header.uuid[..uuid.len()].copy_from_slice(uuid.as_bytes());
         let target = Target {
             sector_start: 0,
             length: 0,
@@ -117,6 +115,13 @@ impl Request {
             parameters: [0; PARAMETERS],
         };
         Self { header, target }
+    }
+
+    /// Names the device in the form that systemd knows a verified root by. For the call that
+    /// creates it only: the others find it by its name, and refuse to be given both.
+    fn set_uuid(&mut self, root_hash: &RootHash) {
+        let uuid = format!("CRYPT-VERITY-{}-root", &root_hash.to_string()[..32]);
+        self.header.uuid[..uuid.len()].copy_from_slice(uuid.as_bytes());
     }
 }
 
@@ -148,7 +153,9 @@ mod tests {
 
     #[test]
     fn a_request_says_its_own_size() {
-        let request = Request::new(&RootHash::parse(&"0a".repeat(32)).unwrap());
+        let mut request = Request::new();
+        assert!(request.header.uuid.iter().all(|byte| *byte == 0));
+        request.set_uuid(&RootHash::parse(&"0a".repeat(32)).unwrap());
         assert_eq!(request.header.data_size as usize, size_of::<Request>());
         assert_eq!(request.header.data_start, 312);
         let uuid = format!("CRYPT-VERITY-{}-root\0", "0a".repeat(16));
