@@ -1,7 +1,8 @@
 //! Builds the pages of `web/` with npm and lays them, compressed where that gains, where the program embeds
 //! them from. Writes nothing into the source tree but `web/node_modules` and `web/dist`.
 //!
-//! `PALABRE_WEB=skip` embeds a plain page instead, for whoever has no Node and works on something else.
+//! `PALABRE_WEB=skip` embeds a plain page instead, for whoever has no Node and works on something else;
+//! `PALABRE_WEB=built` embeds `web/dist` as it stands, for a build that has no Node and no network.
 
 use std::error::Error;
 use std::fs;
@@ -75,9 +76,17 @@ fn build() -> Result<(), Box<dyn Error>> {
         "cargo::rerun-if-changed={}",
         sources.join("package.json").display()
     );
-    let is_skipped = std::env::var_os("PALABRE_WEB").is_some_and(|value| value == "skip");
-    if is_skipped || !sources.join("package.json").exists() {
+    let web = std::env::var_os("PALABRE_WEB").unwrap_or_default();
+    if web == "skip" || !sources.join("package.json").exists() {
         return Ok(fs::write(embedded.join("index.html"), PLACEHOLDER)?);
+    }
+    let built = sources.join("dist");
+    if web == "built" {
+        println!("cargo::rerun-if-changed={}", built.display());
+        if !built.join("index.html").exists() {
+            return Err("PALABRE_WEB=built, and web/dist/index.html is not there: run `npm ci` and `npm run build` in admin/web".into());
+        }
+        return embed(&built, &embedded);
     }
     for source in SOURCES {
         let path = sources.join(source);
@@ -89,7 +98,6 @@ fn build() -> Result<(), Box<dyn Error>> {
         npm(&sources, &["ci", "--no-audit", "--no-fund"])?;
     }
     npm(&sources, &["run", "build"])?;
-    let built = sources.join("dist");
     if !built.join("index.html").exists() {
         return Err("`npm run build` ended well but left no web/dist/index.html".into());
     }
