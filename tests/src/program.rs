@@ -26,21 +26,6 @@ pub struct Program {
 /// When it is not there.
 #[must_use]
 pub fn binary() -> PathBuf {
-    let binary = expected();
-    assert!(
-        binary.exists(),
-        "{} is not built: run `cargo test` from the root, or `cargo build --bin palabre` first",
-        binary.display()
-    );
-    binary
-}
-
-/// Where [`binary`] looks.
-///
-/// # Panics
-/// When this process does not know its own path.
-#[must_use]
-pub fn expected() -> PathBuf {
     if let Some(configured) = std::env::var_os("PALABRE_BIN") {
         return PathBuf::from(configured);
     }
@@ -49,7 +34,13 @@ pub fn expected() -> PathBuf {
         .ancestors()
         .nth(2)
         .expect("tests lie in target/PROFILE/deps");
-    folder.join("palabre")
+    let binary = folder.join("palabre");
+    assert!(
+        binary.exists(),
+        "{} is not built: run `cargo test` from the root, or `cargo build --bin palabre` first",
+        binary.display()
+    );
+    binary
 }
 
 impl Program {
@@ -86,12 +77,6 @@ impl Program {
         let (child, url, _) = launch(&self.folder, &self.options);
         self.child = child;
         self.url = url;
-    }
-
-    /// Its process.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.child.id()
     }
 
     /// Where it keeps its database.

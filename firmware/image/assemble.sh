@@ -1,0 +1,169 @@
+#!/bin/bash
+# Makes an image out of a root and the programs: verified root, signed kernel, disk, update bundle, list of parts.
+# assemble.sh --arch A --flavour F --version N [--keys DIR] [--release] [--overlay DIR] [--only-bundle]
+# Everything comes to $WORK/out/A-F-N/. Same root and programs, same bytes, but for signatures. Seconds, not minutes.
+set -euo pipefail
+# shellcheck source=firmware/image/lib.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+need_root image
+arch='' flavour=core version=1 keys=$FIRMWARE/keys/dev release='' extra='' disk=yes
+while [ $# -gt 0 ]; do
+  case $1 in
+    --arch) arch=$2; shift ;;
+    --flavour) flavour=$2; shift ;;
+    --version) version=$2; shift ;;
+    --keys) keys=$2; shift ;;
+    --release) release=--release ;;
+    --overlay) extra=$2; shift ;;
+    --only-bundle) disk='' ;;
+    *) die "assemble does not know '$1'" ;;
+  esac
+  shift
+done
+machine "$arch"
+[[ $version =~ ^[1-9][0-9]{0,8}$ ]] || die "--version takes a whole number from 1, not '$version'"
+[ -n "$release" ] && [ -e "$keys/DEVELOPMENT" ] && die "a release is not signed with development keys ($keys)"
+[ -e "$keys/bundle-current.key" ] || die "no keys in $keys. Make development keys: firmware/fw keys dev"
+base=$WORK/root/$arch-$flavour
+program=$WORK/program/$arch
+name=$arch-$flavour-$version
+out=$WORK/out/$name
+w=/w/out/$name
+kernel=$(cat "$base/boot/release")
+commit=$(git -C "$SOURCE" rev-parse HEAD 2>/dev/null || echo unknown)
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$SOURCE" log -1 --format=%ct 2>/dev/null || echo 1767225600)}
+export SOURCE_DATE_EPOCH
+display=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$SOURCE/Cargo.toml")+$version
+case $arch in
+  amd64) root_type=4f68bce3-e8cd-4db1-96e7-fbcaf984b709 verity_type=2c7357ed-ebd2-46d9-aec1-23d437ec2bf5 serial=ttyS0,115200 ;;
+  arm64) root_type=b921b045-1df0-41c3-af44-4c6f280d3fae verity_type=df3300ce-d69f-4c92-978c-9bfb0f38d820 serial=ttyAMA0 ;;
+esac
+case $flavour in core) slot=640 ;; room) slot=1536 ;; esac
+
+say "assembling $name"
+rm -rf -- "$out"
+mkdir -p "$out/work"
+tree=$out/work/tree
+cp -a --reflink=auto -- "$base/tree" "$tree"
+
+# --- ours, on top of Debian's
+cp -a --no-preserve=ownership -- "$IMAGE/overlay/." "$tree/"
+[ -d "$IMAGE/overlay.$flavour" ] && cp -a --no-preserve=ownership -- "$IMAGE/overlay.$flavour/." "$tree/"
+sed -i "s/640M/${slot}M/" "$tree/usr/lib/palabre/repart.d/"*-b.conf
+install -m 0755 "$program/palabre" "$program/palabre-update" "$tree/usr/bin/"
+[ -n "$extra" ] && cp -a --no-preserve=ownership -- "$extra/." "$tree/"
+channel=release
+[ -e "$keys/DEVELOPMENT" ] && channel=development
+mkdir -p "$tree/usr/lib/palabre/keys"
+install -m 0644 "$keys/bundle-current.pub" "$tree/usr/lib/palabre/keys/current.pub"
+install -m 0644 "$keys/bundle-next.pub" "$tree/usr/lib/palabre/keys/next.pub"
+printf '{"product":"palabre","arch":"%s","flavour":"%s","version":%s,"display":"%s","floor":0,"channel":"%s"}\n' \
+  "$arch" "$flavour" "$version" "$display" "$channel" >"$tree/usr/lib/palabre/image.json"
+printf 'IMAGE_ID=palabre-%s\nIMAGE_VERSION=%s\n' "$flavour" "$version" >>"$tree/usr/lib/os-release"
+sed -i -e "s/^PRETTY_NAME=.*/PRETTY_NAME=\"Palabre $display\"/" "$tree/usr/lib/os-release"
+tool python3 /src/firmware/image/parts.py --packages "/w/root/$arch-$flavour/packages" --lock /src/Cargo.lock \
+  --name "palabre-$flavour-$arch" --version "$display" --commit "$commit" --epoch "$SOURCE_DATE_EPOCH" >"$out/sbom.cdx.json"
+cp "$out/sbom.cdx.json" "$tree/usr/share/palabre/sbom.cdx.json"
+cp "$SOURCE/LICENSE" "$tree/usr/share/palabre/licences/palabre"
+[ -e "$WORK/program/crates.licences" ] && cp "$WORK/program/crates.licences" "$tree/usr/share/palabre/licences/rust-crates"
+
+# --- one state of everything that would otherwise be made at the first start
+mkdir -p "$tree"/{proc,sys,dev,run,var,efi,tmp,mnt,root,boot}
+: >"$tree/etc/machine-id"
+printf 'palabre\n' >"$tree/etc/hostname"
+ln -sfn ../run/systemd/resolve/stub-resolv.conf "$tree/etc/resolv.conf"
+printf '127.0.0.1 localhost\n::1 localhost\n' >"$tree/etc/hosts"
+tool systemd-sysusers --root="$w/work/tree"
+# Locked without a way to unlock: no password opens "!*".
+sed -i 's/^root:[^:]*:.*/root:!*:20000::::::/' "$tree/etc/shadow"
+sed -i 's/^\([^:]*:[^:]*\):[0-9]*:/\1:20000:/' "$tree/etc/shadow"
+sed -i 's#^root:\(.*\):[^:]*$#root:\1:/usr/sbin/nologin#' "$tree/etc/passwd"
+rm -f "$tree"/etc/{passwd-,shadow-,group-,gshadow-,.pwd.lock}
+rm -rf "$tree"/etc/systemd/system/*.wants "$tree"/etc/systemd/system/*.service "$tree"/etc/rc*.d
+mkdir -p "$tree/etc/systemd/system"
+list "$IMAGE/masked" | while IFS= read -r unit; do ln -sfn /dev/null "$tree/etc/systemd/system/$unit"; done
+ln -sfn /usr/lib/systemd/system/multi-user.target "$tree/etc/systemd/system/default.target"
+[ "$flavour" = room ] && ln -sfn /usr/lib/systemd/system/graphical.target "$tree/etc/systemd/system/default.target"
+tool systemctl --root="$w/work/tree" preset-all >"$out/work/preset.log" 2>&1 || { cat "$out/work/preset.log" >&2; die 'units could not be enabled'; }
+chmod 0755 "$tree"; chmod 0700 "$tree/root"; chmod 1777 "$tree/tmp"
+tool ldconfig -r "$w/work/tree" 2>/dev/null || true
+rm -rf "${tree:?}/var"/* "$tree/usr/share/dbus-1/system-services/org.freedesktop.login1.service"
+
+# --- read-only root and its hash tree
+uuid_of() { printf '%s' "$1" | sha256sum | sed -E 's/^(.{8})(.{4})(.{4})(.{4})(.{12}).*/\1-\2-\3-\4-\5/'; }
+tool mkfs.erofs -z"${EROFS:-lz4hc,level=12}" -C65536 -Efragments,ztailpacking --all-time -T"$SOURCE_DATE_EPOCH" --all-root \
+  -U"$(uuid_of root)" --quiet "$w/root" "$w/work/tree" >"$out/work/erofs.log" 2>&1 || { cat "$out/work/erofs.log" >&2; die 'mkfs.erofs failed'; }
+size() { stat -c %s -- "$1"; }
+[ "$(size "$out/root")" -le $((slot * 1024 * 1024)) ] || die "the root has $(size "$out/root") bytes, its slot $slot MiB"
+salt=$(sha256sum <"$out/root" | cut -c1-64)
+roothash=$(tool veritysetup format --salt="$salt" --uuid="$(uuid_of "$salt")" "$w/root" "$w/verity" | sed -n 's/^Root hash:[[:space:]]*//p')
+[ ${#roothash} = 64 ] || die 'veritysetup gave no root hash'
+printf '%s\n' "$roothash" >"$out/roothash"
+
+# --- initrd: our PID 1 and what finds a disk
+initrd=$out/work/initrd
+from=usr/lib/modules/$kernel
+mkdir -p "$initrd/lib/modules/$kernel"
+install -m 0755 "$program/palabre-init" "$initrd/init"
+# Only what the root has too: lists name folders, the root's choice is the smaller one.
+tool python3 /src/firmware/image/modules.py "$w/work/tree/$from" /src/firmware/image/modules.initrd >"$out/work/modules"
+tool python3 /src/firmware/image/modules.py --fold "$w/work/tree/$from" "$w/work/initrd/lib/modules/$kernel" <"$out/work/modules"
+tar -C "$tree/$from" --files-from="$out/work/modules" -c | tar -C "$initrd/lib/modules/$kernel" -x
+tool sh -euc "cd $w/work/initrd; find lib -name '*.ko.xz' -print0 | xargs -0 -r -n 64 xz -d; chown -R 0:0 .; find . -exec touch -h -d @$SOURCE_DATE_EPOCH {} +
+  find . -mindepth 1 -print | LC_ALL=C sort | cpio --quiet --reproducible -o -H newc | zstd -q -12 -T1 >$w/work/initrd.zst"
+
+# --- the one signed file that boots: kernel, initrd and the hash of the root
+cmdline="palabre.roothash=$roothash panic=10 systemd.gpt_auto=no systemd.machine_id=firmware console=tty0 console=$serial quiet loglevel=4 systemd.show_status=no"
+printf '%s' "$cmdline" >"$out/work/cmdline"
+tool ukify build --linux="/w/root/$arch-$flavour/boot/vmlinuz" --initrd="$w/work/initrd.zst" --cmdline="@$w/work/cmdline" \
+  --os-release="@$w/work/tree/usr/lib/os-release" --uname="$kernel" --stub="/w/root/$arch-$flavour/boot/linux$EFI.efi.stub" \
+  --output="$w/work/uki.unsigned" >"$out/work/ukify.log" 2>&1 || { cat "$out/work/ukify.log" >&2; die 'ukify failed'; }
+# sign IN OUT: with the key of the folder, which is shown to the tools root for this one command.
+sign() {
+  BINDS="$(cd "$keys" && pwd):/keys" tool sbsign --key /keys/secureboot.key --cert /keys/secureboot.crt --output "$2" "$1" 2>/dev/null ||
+    die "$1 could not be signed"
+}
+sign "$w/work/uki.unsigned" "$w/uki.efi"
+
+# --- bundle
+say "root $(size "$out/root"), verity $(size "$out/verity"), initrd $(size "$out/work/initrd.zst"), UKI $(size "$out/uki.efi") bytes"
+BINDS="$(cd "$keys" && pwd):/keys" tool "/w/program/bundle/palabre-bundle" pack --root "$w/root" --verity "$w/verity" --uki "$w/uki.efi" \
+  --roothash "$roothash" --key /keys/bundle-current.key --arch "$arch" --flavour "$flavour" --version "$version" --display "$display" \
+  --created "$SOURCE_DATE_EPOCH" ${release:+"$release"} -o "$w/palabre-$name.plbu"
+say "bundle $(size "$out/palabre-$name.plbu") bytes"
+
+# --- disk
+if [ -n "$disk" ]; then
+  sign "/w/root/$arch-$flavour/boot/systemd-boot$EFI.efi" "$w/work/boot.efi"
+  mkdir -p "$out/work/esp"
+  printf 'timeout 2\neditor no\nauto-firmware no\nauto-entries yes\nsecure-boot-enroll off\nconsole-mode keep\n' >"$out/work/loader.conf"
+  boot_name=BOOT$(printf '%s' "$EFI" | tr '[:lower:]' '[:upper:]').EFI
+  # 300 MiB: FAT32 below about 260 has too few clusters, and some firmware then does not see it.
+  tool sh -euc "cd $w/work; rm -f esp.img; truncate -s 300M esp.img
+    mkfs.vfat -F 32 -n PALABRE -i $(printf '%s' "$name" | sha256sum | cut -c1-8) --invariant esp.img >/dev/null
+    touch -d @$SOURCE_DATE_EPOCH boot.efi loader.conf ../uki.efi
+    mmd -i esp.img ::EFI ::EFI/BOOT ::EFI/systemd ::EFI/Linux ::loader
+    mcopy -m -i esp.img boot.efi ::EFI/BOOT/$boot_name
+    mcopy -m -i esp.img boot.efi ::EFI/systemd/systemd-boot$EFI.efi
+    mcopy -m -i esp.img loader.conf ::loader/loader.conf
+    mcopy -m -i esp.img ../uki.efi ::EFI/Linux/palabre_$version.efi"
+  half() { printf '%s' "${roothash:$1:32}" | sed -E 's/^(.{8})(.{4})(.{4})(.{4})(.{12})$/\1-\2-\3-\4-\5/'; }
+  image=$out/palabre-$name.img
+  truncate -s $(((1 + 300 + 16 + slot + 1) * 1024 * 1024)) "$image"
+  tool sfdisk --quiet "$w/palabre-$name.img" <<TABLE
+label: gpt
+label-id: $(uuid_of "$name")
+start=1MiB, size=300MiB, type=c12a7328-f81f-11d2-ba4b-00a0c93ec93b, name=palabre-esp, uuid=$(uuid_of "$name esp")
+size=16MiB, type=$verity_type, name=palabre_${version}_verity, uuid=$(half 32)
+size=${slot}MiB, type=$root_type, name=palabre_$version, uuid=$(half 0)
+TABLE
+  put() { dd if="$1" of="$image" bs=1M seek="$2" conv=notrunc,sparse status=none; }
+  put "$out/work/esp.img" 1
+  put "$out/verity" 301
+  put "$out/root" 317
+  tool zstd -q -f -T0 -10 "$w/palabre-$name.img" -o "$w/palabre-$name.img.zst"
+  say "disk $(size "$image.zst") bytes compressed, $(($(size "$image") / 1048576)) MiB on the disk"
+fi
+(cd "$out" && sha256sum root verity uki.efi work/uki.unsigned work/initrd.zst ./*.plbu sbom.cdx.json >hashes)
+rm -rf -- "$out/work/tree" "$out/work/initrd" "$out/work/esp.img"
+say "done: $out"
