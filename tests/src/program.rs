@@ -26,6 +26,21 @@ pub struct Program {
 /// When it is not there.
 #[must_use]
 pub fn binary() -> PathBuf {
+    let binary = expected();
+    assert!(
+        binary.exists(),
+        "{} is not built: run `cargo test` from the root, or `cargo build --bin palabre` first",
+        binary.display()
+    );
+    binary
+}
+
+/// Where [`binary`] looks.
+///
+/// # Panics
+/// When this process does not know its own path.
+#[must_use]
+pub fn expected() -> PathBuf {
     if let Some(configured) = std::env::var_os("PALABRE_BIN") {
         return PathBuf::from(configured);
     }
@@ -34,13 +49,7 @@ pub fn binary() -> PathBuf {
         .ancestors()
         .nth(2)
         .expect("tests lie in target/PROFILE/deps");
-    let binary = folder.join("palabre");
-    assert!(
-        binary.exists(),
-        "{} is not built: run `cargo test` from the root, or `cargo build --bin palabre` first",
-        binary.display()
-    );
-    binary
+    folder.join("palabre")
 }
 
 impl Program {
@@ -77,6 +86,12 @@ impl Program {
         let (child, url, _) = launch(&self.folder, &self.options);
         self.child = child;
         self.url = url;
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where it keeps its database.
