@@ -274,6 +274,7 @@ impl ToneDetector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutate::{Random, mutate};
 
     fn event(code: u8, duration: u16, end: bool) -> TelephoneEvent {
         TelephoneEvent {
@@ -469,5 +470,47 @@ mod tests {
             })
             .collect();
         assert_eq!(heard(8_000, &vowel), "");
+    }
+
+    #[test]
+    fn mutated_events_are_read_whole_and_never_repeat_or_stick() {
+        let mut random = Random::new(0x4733);
+        let mut detector = EventDetector::default();
+        let (mut now, mut timestamp) = (start(), 0u32);
+        let mut pressed = 0;
+        for _ in 0..20_000 {
+            let mut payload = event(random.below(18) as u8, 160, random.below(3) == 0)
+                .write()
+                .to_vec();
+            mutate(&mut random, &mut payload);
+            let parsed = TelephoneEvent::parse(&payload);
+            assert_eq!(parsed.is_some(), payload.len() >= 4, "{payload:02x?}");
+            let Some(event) = parsed else { continue };
+            let [code, flags, high, low] = event.write();
+            assert_eq!(
+                [code, flags, high, low][..2],
+                [payload[0], payload[1] & 0xBF]
+            );
+            assert_eq!([high, low], payload[2..4]);
+            // Mostly the same press or the next, sometimes any moment at all.
+            timestamp = match random.below(8) {
+                0..4 => timestamp,
+                4..7 => timestamp.wrapping_add(random.below(20_000) as u32),
+                _ => random.next() as u32,
+            };
+            now += Duration::from_millis(random.below(40) as u64);
+            if let Some(key) = detector.packet(now, timestamp, event) {
+                pressed += 1;
+                assert_eq!(Some(key), event.key());
+                assert!(detector.sounding(now));
+            }
+            let again = detector.packet(now, timestamp, event);
+            assert_eq!(again, None, "a repeated packet is no second press");
+            assert!(
+                !detector.sounding(after(now, 150)),
+                "silence ends any press"
+            );
+        }
+        assert!(pressed > 1_000, "{pressed} presses");
     }
 }

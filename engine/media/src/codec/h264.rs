@@ -38,6 +38,7 @@ fn is_key(unit: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutate::{Random, mutate};
 
     #[test]
     fn parameter_sets_and_idr_slices_start_key_frames() {
@@ -58,5 +59,32 @@ mod tests {
         assert!(!starts_key_frame(&[0x78, 0, 0, 0, 2, 0x67]), "empty unit");
         assert!(!starts_key_frame(&[0x78, 0, 9, 0x67]), "cut off");
         assert!(!starts_key_frame(&[]));
+    }
+
+    #[test]
+    fn mutated_payloads_start_a_key_frame_only_with_a_key_unit_in_them() {
+        let mut random = Random::new(0x6184);
+        let seeds: [&[u8]; 4] = [
+            &[0x67, 1, 2],
+            &[0x61, 1],
+            &[0x78, 0, 2, 0x09, 1, 0, 2, 0x67, 1],
+            &[0x7C, 0x85, 1],
+        ];
+        let mut found = 0;
+        for _ in 0..20_000 {
+            let mut payload = seeds[random.below(seeds.len())].to_vec();
+            mutate(&mut random, &mut payload);
+            let starts = starts_key_frame(&payload);
+            found += usize::from(starts);
+            let key = |byte: &u8| is_key(byte & 0x1F);
+            assert!(!starts || payload.iter().any(key), "{payload:02x?}");
+            // A cut packet never starts more than the whole one.
+            let cut = random.below(payload.len() + 1);
+            assert!(
+                !starts_key_frame(&payload[..cut]) || starts,
+                "{payload:02x?}"
+            );
+        }
+        assert!((1_000..19_000).contains(&found), "{found} start key frames");
     }
 }

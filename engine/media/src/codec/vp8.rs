@@ -176,6 +176,7 @@ pub fn starts_key_frame(payload: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutate::{Random, mutate};
 
     /// X, I+L+T+K, 15-bit picture id 0x1234, TL0 9, TID 2 Y key index 17, key frame header.
     const FULL: [u8; 7] = [0x90, 0xF0, 0x92, 0x34, 9, 0xA0 | 17, 0x10];
@@ -245,5 +246,61 @@ mod tests {
         });
         descriptor.patch(&mut payload, next);
         assert_eq!(payload, [0x90, 0x80, 0x00, 0x01]);
+    }
+
+    #[test]
+    fn mutated_descriptors_stay_inside_their_payload_and_are_patched_in_place() {
+        let mut random = Random::new(0x7741);
+        let seeds: [&[u8]; 4] = [
+            &FULL,
+            &[0x10, 0x00, 1, 2],
+            &[0x90, 0x80, 0x7F, 0x01],
+            &[0xB0, 0x60, 5, 0x40, 1],
+        ];
+        let mut read = 0;
+        for _ in 0..20_000 {
+            let mut payload = seeds[random.below(seeds.len())].to_vec();
+            mutate(&mut random, &mut payload);
+            let starts_key = starts_key_frame(&payload);
+            let Some(descriptor) = Vp8Descriptor::parse(&payload) else {
+                assert!(!starts_key, "{payload:02x?}");
+                continue;
+            };
+            read += 1;
+            let length = usize::from(descriptor.length);
+            assert!((1..=6).contains(&length) && length <= payload.len());
+            assert!(!starts_key || length < payload.len(), "{payload:02x?}");
+            // The packet itself is all that is read: what follows the descriptor changes nothing.
+            assert_eq!(Vp8Descriptor::parse(&payload[..length]), Some(descriptor));
+            let counters = Vp8Counters {
+                picture_id: random.next() as u16 & 0x7FFF,
+                tl0_picture_index: random.next() as u8,
+                key_index: random.next() as u8 & 0x1F,
+            };
+            let mut patched = payload.clone();
+            descriptor.patch(&mut patched, counters);
+            assert_eq!(patched[length..], payload[length..]);
+            let again = Vp8Descriptor::parse(&patched).expect("of the same shape");
+            let mask = if again.picture_id.is_some_and(|id| id.wide) {
+                0x7FFF
+            } else {
+                0x7F
+            };
+            let expected = Vp8Descriptor {
+                picture_id: descriptor.picture_id.map(|id| PictureId {
+                    value: counters.picture_id & mask,
+                    ..id
+                }),
+                tl0_picture_index: descriptor
+                    .tl0_picture_index
+                    .map(|_| counters.tl0_picture_index),
+                key_index: descriptor.key_index.map(|_| counters.key_index),
+                ..descriptor
+            };
+            assert_eq!(again, expected, "{payload:02x?}");
+            descriptor.patch(&mut patched, descriptor.counters());
+            assert_eq!(patched, payload);
+        }
+        assert!(read > 10_000, "{read} were descriptors");
     }
 }

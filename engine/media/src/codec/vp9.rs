@@ -28,6 +28,7 @@ pub fn starts_key_frame(payload: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutate::{Random, mutate};
 
     #[test]
     fn only_the_first_packet_of_an_unpredicted_base_layer_starts_a_key_frame() {
@@ -43,5 +44,33 @@ mod tests {
         assert!(!starts_key_frame(&[0x88]), "cut off");
         assert!(!starts_key_frame(&[0x28]), "cut off");
         assert!(!starts_key_frame(&[]));
+    }
+
+    #[test]
+    fn mutated_descriptors_are_read_inside_their_payload() {
+        let mut random = Random::new(0x9628);
+        let seeds: [&[u8]; 4] = [
+            &[0x08, 1],
+            &[0x88, 0x80, 0x01, 9],
+            &[0xA8, 0x01, 0x00, 9],
+            &[0xA8, 0x81, 0x02, 0x02, 9],
+        ];
+        let mut found = 0;
+        for _ in 0..20_000 {
+            let mut payload = seeds[random.below(seeds.len())].to_vec();
+            mutate(&mut random, &mut payload);
+            let starts = starts_key_frame(&payload);
+            found += usize::from(starts);
+            // Five bytes are the longest descriptor that is looked at.
+            assert_eq!(starts, starts_key_frame(&payload[..payload.len().min(5)]));
+            assert!(!starts || payload[0] & 0x48 == 0x08, "{payload:02x?}");
+            // A cut packet never starts more than the whole one.
+            let cut = random.below(payload.len() + 1);
+            assert!(
+                !starts_key_frame(&payload[..cut]) || starts,
+                "{payload:02x?}"
+            );
+        }
+        assert!((1_000..19_000).contains(&found), "{found} start key frames");
     }
 }
