@@ -4,6 +4,7 @@
 //! [`Output`] and is told how that went by [`Input`]; it touches neither the SIP core nor the engine.
 
 mod look_up;
+mod telling;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,15 +22,13 @@ use crate::prompts::{Language, Phrase, Prompts, Say};
 use crate::sip::{LocalMedia, Media};
 use crate::speech::Speech;
 pub use look_up::Found;
+use telling::Why;
 
 /// Longest wait for a line or a seat in a room: the engine answers in milliseconds, or is broken.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Longest wait for the acknowledgement of our answer with the line after it: the SIP core gives up a little earlier (64 T1).
 const ANSWER_PATIENCE: Duration = Duration::from_secs(40);
-
-/// Longest time a caller hears that the room is full: the message takes about four seconds.
-const FULL_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The same key within this time by RTP and by SIP INFO is one key: some phones send both.
 const SAME_KEY: Duration = Duration::from_millis(400);
@@ -52,7 +51,7 @@ pub enum Input {
     Confirmed,
     /// Media was negotiated, or negotiated anew.
     Media(Media),
-    /// Nothing can be said before an answer: the caller offered no media.
+    /// Nothing can be said before an answer: the caller offered no media, or enough is said to its source already.
     NoEarlyMedia,
     /// The line asked for is open, or cannot be.
     LineOpened(bool),
@@ -120,14 +119,15 @@ enum Stage {
     LookingUp {
         until: Instant,
     },
-    /// The same, but the source has to wait: then another look, or a refusal.
+    /// The same, but the source has to wait.
     Held {
         until: Instant,
-        refuse: Option<u16>,
+        then: Then,
     },
-    /// The room dialled is full: the caller is told so before the refusal.
-    Full {
+    /// Why the call is refused is said by early media; then it is.
+    Telling {
         until: Instant,
+        why: Why,
     },
     /// Ports, media or line are awaited.
     Answering {
@@ -142,6 +142,16 @@ enum Stage {
     Leaving,
     /// Refused or hung up: only the end is awaited.
     Over,
+}
+
+/// What comes after the wait of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    LookUp,
+    /// The code is wrong, and the source has paid for it.
+    Tell,
+    /// The same, but it is locked out: no word.
+    Refuse,
 }
 
 /// One call.
@@ -227,7 +237,7 @@ impl Call {
                 self.open_line();
             }
             Input::Media(media) => self.media(media),
-            Input::NoEarlyMedia => self.busy(),
+            Input::NoEarlyMedia => self.told(),
             Input::LineOpened(opened) => self.line_opened(now, opened),
             Input::Line(event) => self.line_event(now, event),
             Input::Key(key) => self.key(now, key, KeyPath::Info),
@@ -250,7 +260,7 @@ impl Call {
         let stage = match &self.stage {
             Stage::LookingUp { until }
             | Stage::Held { until, .. }
-            | Stage::Full { until }
+            | Stage::Telling { until, .. }
             | Stage::Answering { until }
             | Stage::Joining { until } => Some(*until),
             Stage::Menu(menu) => menu.deadline(),
@@ -275,7 +285,7 @@ impl Call {
     pub fn dismiss(&mut self) {
         match self.stage {
             Stage::Over => {}
-            Stage::LookingUp { .. } | Stage::Held { .. } | Stage::Full { .. } => {
+            Stage::LookingUp { .. } | Stage::Held { .. } | Stage::Telling { .. } => {
                 self.refuse(503, Ended::Dismissed);
             }
             _ => self.hang_up(Ended::Dismissed),
@@ -295,27 +305,11 @@ impl Call {
         };
     }
 
-    /// Says that the room is full, then refuses with 486.
-    fn tell_full(&mut self, now: Instant) {
-        self.outputs.push_back(Output::Bind);
-        self.stage = Stage::Full {
-            until: now + FULL_PATIENCE,
-        };
-    }
-
-    /// The end of a call to a full room, told or not.
-    fn busy(&mut self) {
-        if matches!(self.stage, Stage::Full { .. }) {
-            self.speech.stop();
-            self.refuse(486, Ended::RoomFull);
-        }
-    }
-
     fn bound(&mut self, ports: Option<LocalMedia>) {
-        if matches!(self.stage, Stage::Full { .. }) {
+        if matches!(self.stage, Stage::Telling { .. }) {
             return match ports {
                 Some(local) => self.outputs.push_back(Output::Progress(local)),
-                None => self.busy(),
+                None => self.told(),
             };
         }
         if !matches!(self.stage, Stage::Answering { .. }) {
@@ -328,6 +322,9 @@ impl Call {
     }
 
     fn media(&mut self, media: Media) {
+        if self.told_wrong_code().is_some() && !self.caller.is_at(media.remote.ip()) {
+            return self.told();
+        }
         match self.line {
             Line::None => {
                 self.media = Some(media);
@@ -339,11 +336,12 @@ impl Call {
     }
 
     /// Opens the line when there is media and an acknowledgement. Before it nobody has proved to be at the address that the
-    /// INVITE names: whoever forges one must not make us send a minute of greeting to somebody else. The few seconds that tell
-    /// of a full room go before any acknowledgement: to make us send them, one has to know the code of a room that is full.
+    /// INVITE names: whoever forges one must not make us send a minute of greeting to somebody else.
+    ///
+    /// What is said before an acknowledgement, and to whom, is in [`telling`].
     fn open_line(&mut self) {
         let may = match self.stage {
-            Stage::Full { .. } => true,
+            Stage::Telling { .. } => true,
             Stage::Answering { .. } => self.confirmed,
             _ => false,
         };
@@ -361,10 +359,10 @@ impl Call {
             return;
         }
         self.line = if opened { Line::Open } else { Line::None };
-        if matches!(self.stage, Stage::Full { .. }) {
+        if let Stage::Telling { why, .. } = self.stage {
             return match opened {
-                true => self.say(now, farewell(self.language, &[Phrase::RoomFull])),
-                false => self.busy(),
+                true => self.say(now, farewell(self.language, &[why.phrase()])),
+                false => self.told(),
             };
         }
         if !matches!(self.stage, Stage::Answering { .. }) {
@@ -385,7 +383,7 @@ impl Call {
             LegEvent::Digit(key) => self.key(now, key, KeyPath::Rtp),
             LegEvent::PlayFinished => self.speech_moved(now, true),
             // Before an answer a phone need not send.
-            LegEvent::MediaTimeout if matches!(self.stage, Stage::Full { .. }) => {}
+            LegEvent::MediaTimeout if matches!(self.stage, Stage::Telling { .. }) => {}
             LegEvent::MediaTimeout => self.hang_up(Ended::MediaTimeout),
             LegEvent::Muted(muted) => self.muted_by_engine(now, muted),
             LegEvent::Removed(reason) => self.removed(now, reason),
@@ -495,11 +493,12 @@ impl Call {
                 menu.handle(now, menu::Input::Timeout);
             }
             Stage::LookingUp { until } if now >= *until => self.refuse(503, Ended::Unavailable),
-            Stage::Held { until, refuse } if now >= *until => match *refuse {
-                Some(status) => self.refuse(status, Ended::UnknownCode),
-                None => self.look_up(now),
+            Stage::Held { until, then } if now >= *until => match *then {
+                Then::LookUp => self.look_up(now),
+                Then::Tell => self.tell(now, Why::WrongCode),
+                Then::Refuse => self.refuse(404, Ended::UnknownCode),
             },
-            Stage::Full { until } if now >= *until => self.busy(),
+            Stage::Telling { until, .. } if now >= *until => self.told(),
             Stage::Answering { until } if now >= *until => self.hang_up(Ended::NoMedia),
             Stage::Joining { until } if now >= *until => {
                 self.leave(now, &[Phrase::Unavailable], Ended::Unavailable);
@@ -556,7 +555,7 @@ impl Call {
             None => match &mut self.stage {
                 Stage::Menu(menu) => menu.handle(now, menu::Input::Announced),
                 Stage::Leaving => self.hang_up(Ended::Joined),
-                Stage::Full { .. } => self.busy(),
+                Stage::Telling { .. } => self.told(),
                 _ => {}
             },
         }
@@ -590,7 +589,7 @@ impl Call {
     fn end(&mut self) {
         self.ended.get_or_insert(match self.stage {
             Stage::LookingUp { .. } | Stage::Held { .. } => Ended::Cancelled,
-            Stage::Full { .. } => Ended::RoomFull,
+            Stage::Telling { why, .. } => why.ended(),
             _ => Ended::Abandoned,
         });
         self.stage = Stage::Over;

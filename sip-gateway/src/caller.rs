@@ -82,6 +82,13 @@ impl Caller {
         }
     }
 
+    /// Whether media may go to `address` before the caller has proved to be there: it is where the call came from, or a trunk
+    /// says so.
+    #[must_use]
+    pub fn is_at(&self, address: IpAddr) -> bool {
+        self.trusted || address.to_canonical() == self.through
+    }
+
     /// The number as others see it, such as `06 .. .. .. 42`.
     #[must_use]
     pub fn masked(&self) -> Option<String> {

@@ -19,6 +19,11 @@ use crate::metrics::{Ended, Metrics};
 use crate::prompts::{Language, Prompts};
 use crate::sip::{self, DialogId, Endpoint, Event, Invite, Media, Random};
 
+/// Callers from one source that are told at once, before any acknowledgement, that a code is wrong; others get the refusal
+/// without words. More speaks to more phones behind one address that misdial in the same seconds; fewer sends less to a
+/// stranger whose address is forged.
+const TOLD_AT_ONCE: usize = 2;
+
 /// What happens to the gateway.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -343,11 +348,18 @@ impl Gateway {
                     if let Some(address) = self.config.advertise {
                         media.rtp.set_ip(address);
                     }
-                    let input = match self.endpoint.progress(now, id, media) {
-                        Ok(Some(media)) => call::Input::Media(media),
-                        Ok(None) | Err(_) => call::Input::NoEarlyMedia,
+                    let told = active.call.told_wrong_code();
+                    let input = if told.is_some_and(|source| self.told(&source) > TOLD_AT_ONCE) {
+                        call::Input::NoEarlyMedia
+                    } else {
+                        match self.endpoint.progress(now, id, media) {
+                            Ok(Some(media)) => call::Input::Media(media),
+                            Ok(None) | Err(_) => call::Input::NoEarlyMedia,
+                        }
                     };
-                    active.call.handle(now, input);
+                    if let Some(active) = self.calls.get_mut(&id) {
+                        active.call.handle(now, input);
+                    }
                     continue;
                 }
                 call::Output::Bind => Output::Bind(id, local),
@@ -362,6 +374,14 @@ impl Gateway {
             };
             self.outputs.push_back(output);
         }
+    }
+
+    /// Calls from `source` that are being told of a wrong code.
+    fn told(&self, source: &Source) -> usize {
+        let calls = self.calls.values();
+        calls
+            .filter(|active| active.call.told_wrong_code().as_ref() == Some(source))
+            .count()
     }
 
     fn forget_deadline(&mut self, id: DialogId, deadline: Option<Instant>) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use palabre_engine::directory::RoomTicket;
 use palabre_engine::door::Refusal;
 
-use super::{Call, ENGINE_PATIENCE, Output, Stage};
+use super::{Call, ENGINE_PATIENCE, Output, Stage, Then, Why};
 use crate::menu::{self, Answer};
 use crate::metrics::Ended;
 
@@ -55,26 +55,27 @@ impl Call {
                 menu.handle(now, menu::Input::LookedUp(answer));
             }
             Stage::LookingUp { .. } => match answer {
-                Ok(found) if found.full => self.tell_full(now),
+                Ok(found) if found.full => self.tell(now, Why::RoomFull),
                 Ok(found) => {
                     self.ticket = Some(found.ticket);
                     self.answer(now);
                 }
                 Err(Refusal::Malformed) => self.refuse(404, Ended::UnknownCode),
                 Err(Refusal::Unknown { wait }) if wait.is_zero() => {
-                    self.refuse(404, Ended::UnknownCode);
+                    self.tell(now, Why::WrongCode);
                 }
                 Err(Refusal::Unknown { wait }) => {
-                    let until = now + wait.min(LONGEST_HOLD);
-                    let refuse = Some(404);
-                    self.stage = Stage::Held { until, refuse };
+                    let (wait, then) = match wait <= LONGEST_HOLD {
+                        true => (wait, Then::Tell),
+                        false => (LONGEST_HOLD, Then::Refuse),
+                    };
+                    let until = now + wait;
+                    self.stage = Stage::Held { until, then };
                 }
                 Err(Refusal::Slowed { wait }) if wait <= LONGEST_HOLD && self.lookups < LOOKUPS => {
                     let until = now + wait;
-                    self.stage = Stage::Held {
-                        until,
-                        refuse: None,
-                    };
+                    let then = Then::LookUp;
+                    self.stage = Stage::Held { until, then };
                 }
                 Err(Refusal::Slowed { .. } | Refusal::LockedOut { .. }) => {
                     self.refuse(480, Ended::LockedOut);

@@ -138,7 +138,7 @@ impl Phone {
                     .iter()
                     .map(move |phrase| Say::Phrase(language, *phrase))
             })
-            .chain([Say::Pause, Say::JoinTone, Say::LeaveTone]);
+            .chain([Say::Pause, Say::JoinTone]);
         let name = |sound: &Arc<[i16]>| {
             every
                 .clone()
@@ -294,13 +294,35 @@ fn a_dialled_code_needs_no_menu() {
 }
 
 #[test]
-fn a_wrong_dialled_code_is_refused_after_the_doors_wait() {
-    let mut phone = Phone::dials(Some("123456789"));
-    phone.take();
-    phone.give(unknown(0));
-    assert_eq!(phone.take(), [Output::Reject(404)]);
-    assert_eq!(phone.end(), Ended::UnknownCode);
+fn a_wrong_dialled_code_is_told_before_the_refusal() {
+    for wait in [0, 4] {
+        let mut phone = Phone::dials(Some("123456789"));
+        phone.take();
+        let start = phone.now;
+        phone.give(unknown(wait));
+        if wait > 0 {
+            assert_eq!(phone.take(), [], "first it waits");
+            phone.wait();
+            assert_eq!(phone.now - start, Duration::from_secs(wait));
+        }
+        assert_eq!(phone.take(), [Output::Bind]);
+        assert!(phone.call.told_wrong_code().is_some());
+        phone.give(Input::Bound(Some(ports())));
+        assert_eq!(phone.take(), [Output::Progress(ports())]);
+        phone.give(Input::Media(media()));
+        assert_eq!(phone.take(), [Output::OpenLine(media())]);
+        phone.give(Input::LineOpened(true));
+        let outputs = phone.listen();
+        assert_eq!(outputs.last(), Some(&Output::Reject(404)));
+        let said = phone.said(&outputs);
+        assert_eq!(said[0], Say::Phrase(Language::French, Phrase::WrongCode));
+        assert_eq!(phone.call.told_wrong_code(), None);
+        assert_eq!(phone.end(), Ended::UnknownCode);
+    }
+}
 
+#[test]
+fn a_wrong_code_is_not_told_to_who_is_locked_out_or_elsewhere() {
     let mut phone = Phone::dials(Some("123456789"));
     phone.take();
     let start = phone.now;
@@ -309,6 +331,19 @@ fn a_wrong_dialled_code_is_refused_after_the_doors_wait() {
     phone.wait();
     assert_eq!(phone.now - start, LONGEST_HOLD);
     assert_eq!(phone.take(), [Output::Reject(404)]);
+
+    // The sound would go to an address that the call did not come from.
+    let mut elsewhere = media();
+    elsewhere.remote = "192.0.2.77:4000".parse().unwrap();
+    for input in [Input::NoEarlyMedia, Input::Media(elsewhere)] {
+        let mut phone = Phone::dials(Some("123456789"));
+        phone.give(unknown(0));
+        phone.give(Input::Bound(Some(ports())));
+        phone.take();
+        phone.give(input);
+        assert_eq!(phone.take(), [Output::Reject(404)]);
+        assert_eq!(phone.end(), Ended::UnknownCode);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
@@ -229,30 +230,38 @@ impl Baresip {
 }
 
 impl Baresip {
-    /// What it heard in this call from sample `from` on.
-    fn recording(&self, from: usize) -> Recording {
+    /// What it heard in this call during these samples, as far as they have been heard.
+    fn recording(&self, samples: Range<usize>) -> Recording {
+        let heard = self.heard();
+        let end = samples.end.min(heard.len());
         Recording {
             rate: self.rate,
-            samples: self.heard().get(from..).unwrap_or_default().to_vec(),
+            samples: heard[samples.start.min(end)..end].to_vec(),
         }
     }
 
-    /// Checks that these prompts were said since sample `from`, in this order, and no other.
-    pub(crate) fn heard_prompts(&self, from: usize, prompts: &[&str]) {
+    /// Checks that these prompts were said during these samples, in this order, and no other.
+    pub(crate) fn heard_prompts(&self, samples: Range<usize>, prompts: &[&str]) {
         static SHIPPED: LazyLock<Vec<Prompt>> = LazyLock::new(prompt::shipped);
-        let said = prompt::said(&SHIPPED, &self.recording(from));
+        let said = prompt::said(&SHIPPED, &self.recording(samples));
         assert_eq!(prompt::names(&said), prompts, "{said:.2?}");
     }
 
-    /// The same, once the last of them is said; gives the sample to go on from.
+    /// Waits until `prompt` is said after sample `from`; gives the sample to go on from. Looks for nothing else, which takes
+    /// long: the menu's patience runs on meanwhile.
+    pub(crate) fn waits_for(&self, from: usize, prompt: &str, seconds: u64) -> usize {
+        let only = [Prompt::new(prompt)];
+        super::until(prompt, seconds, || {
+            !prompt::said(&only, &self.recording(from..usize::MAX)).is_empty()
+        });
+        self.heard().len()
+    }
+
+    /// Waits for the last of these prompts and checks them all; gives the sample to go on from.
     pub(crate) fn hears_prompts(&self, from: usize, prompts: &[&str], seconds: u64) -> usize {
         let last = *prompts.last().expect("a prompt to wait for");
-        let only = [Prompt::new(last)];
-        super::until(last, seconds, || {
-            !prompt::said(&only, &self.recording(from)).is_empty()
-        });
-        let end = self.heard().len();
-        self.heard_prompts(from, prompts);
+        let end = self.waits_for(from, last, seconds);
+        self.heard_prompts(from..end, prompts);
         end
     }
 }

@@ -31,7 +31,7 @@ fn our_own_number_is_no_code() {
 }
 
 #[test]
-fn a_wrong_dialled_code_rings_for_the_doors_wait_and_is_refused() {
+fn a_wrong_dialled_code_rings_for_the_doors_wait_is_told_and_refused() {
     let mut world = World::new(SipConfig::default());
     world.door = Err(Refusal::Unknown {
         wait: Duration::from_secs(4),
@@ -41,9 +41,48 @@ fn a_wrong_dialled_code_rings_for_the_doors_wait_and_is_refused() {
     world.passes(Duration::from_millis(3_900));
     assert_eq!(world.statuses(), Vec::<String>::new());
     world.passes(Duration::from_millis(200));
+    assert_eq!(world.statuses(), ["183 Session Progress"]);
+    let played = |output: &&Output| matches!(output, Output::Play(..));
+    assert_eq!(world.asked.iter().filter(played).count(), 1);
+    // Nobody says that the sounds ended: each ends by itself two seconds late.
+    world.passes(Duration::from_secs(20));
     world.settle(&mut phone);
-    assert_eq!(world.statuses(), ["404 Not Found"]);
+    // Again and again until it is acknowledged.
+    let statuses = world.statuses();
+    let refused = |status: &String| status == "404 Not Found";
+    assert!(
+        !statuses.is_empty() && statuses.iter().all(refused),
+        "{statuses:?}"
+    );
     assert_eq!(world.ended(Ended::UnknownCode), 1);
+}
+
+#[test]
+fn few_are_told_at_once_from_one_source_and_none_who_offers_no_media() {
+    let mut world = World::new(SipConfig::default());
+    world.door = Err(Refusal::Unknown {
+        wait: Duration::ZERO,
+    });
+    let phone = world.dials_with("987654321", "");
+    assert!(phone.answer.starts_with("SIP/2.0 404"), "{}", phone.answer);
+    let elsewhere = OFFER.replace("c=IN IP4 192.0.2.9", "c=IN IP4 192.0.2.77");
+    let phone = world.dials_with("987654321", &elsewhere);
+    assert!(phone.answer.starts_with("SIP/2.0 404"), "{}", phone.answer);
+    assert!(
+        !world
+            .asked
+            .iter()
+            .any(|o| matches!(o, Output::OpenLine(..)))
+    );
+    let told: Vec<Phone> = (0..5).map(|_| world.dials("987654321")).collect();
+    let refused = |phone: &&Phone| phone.answer.starts_with("SIP/2.0 404");
+    assert_eq!(told.iter().filter(refused).count(), 5 - TOLD_AT_ONCE);
+    let opened = |output: &&Output| matches!(output, Output::OpenLine(..));
+    assert_eq!(world.asked.iter().filter(opened).count(), TOLD_AT_ONCE);
+    // When these have heard it, others may.
+    world.passes(Duration::from_secs(20));
+    world.dials("987654321");
+    assert_eq!(world.asked.iter().filter(opened).count(), TOLD_AT_ONCE + 1);
 }
 
 #[test]
