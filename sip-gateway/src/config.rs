@@ -22,7 +22,8 @@ palabre_engine::settings! {
         pub advertise: Option<IpAddr> = None,
         /// UDP ports for the sound of calls; each call takes two. Open them in the firewall.
         pub rtp_ports: PortRange = PortRange::new(16_384, 24_383).expect("first below last"),
-        where |ports| ports.last() - ports.first() >= 1, "at least two ports",
+        where |ports| u32::from(ports.last()) > u32::from(ports.first()).next_multiple_of(2),
+            "an even port and the one above it",
         /// Sound codecs, best first: "opus", "g722", "pcma", "pcmu".
         pub codecs: Vec<Codec> = vec![
             Codec(sip::Codec::Opus),
@@ -168,6 +169,8 @@ mod tests {
             ("language", "de"),
             ("tries", "0"),
             ("rtp_ports", "5000-5000"),
+            ("rtp_ports", "5001-5002"),
+            ("rtp_ports", "65535-65535"),
             ("patience", "8"),
         ] {
             let set = config.set(key, &RawValue::Text(value.into()));
