@@ -23,8 +23,6 @@ pub enum Say {
     Pause,
     /// Two rising notes: somebody, or you, came in.
     JoinTone,
-    /// Two falling notes: somebody left.
-    LeaveTone,
 }
 
 /// A recording of the operator's folder cannot be played.
@@ -55,7 +53,6 @@ pub struct Prompts {
     recordings: Vec<Recording>,
     pause: Arc<[i16]>,
     join: Arc<[i16]>,
-    leave: Arc<[i16]>,
 }
 
 #[derive(Debug, Default)]
@@ -74,7 +71,6 @@ impl Prompts {
             recordings: (0..count).map(|_| Recording::default()).collect(),
             pause: vec![0; 14_400].into(),
             join: notes(&[587.33, 880.0]),
-            leave: notes(&[880.0, 587.33]),
         }
     }
 
@@ -106,7 +102,6 @@ impl Prompts {
         match say {
             Say::Pause => self.pause.clone(),
             Say::JoinTone => self.join.clone(),
-            Say::LeaveTone => self.leave.clone(),
             Say::Phrase(language, phrase) => {
                 let recording = &self.recordings[index(language, phrase)];
                 let ready = recording.ready.get_or_init(|| {

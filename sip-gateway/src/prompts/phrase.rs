@@ -118,110 +118,12 @@ phrases! {
     MutedByHost = "muted-by-host",
     /// The meeting is full.
     RoomFull = "room-full",
-    /// The meeting lets nobody else in.
-    RoomLocked = "room-locked",
     /// The meeting has ended.
     RoomClosed = "room-closed",
     /// The host has removed you.
     Removed = "removed",
-    /// The host did not let you in.
-    Refused = "refused",
-    /// You are in the waiting room.
-    WaitingRoom = "waiting-room",
-    /// The meeting has not started.
-    NotStarted = "not-started",
     /// The service is not available.
     Unavailable = "unavailable",
     /// Goodbye.
     Goodbye = "goodbye",
-    /// The meeting is being recorded.
-    RecordingOn = "recording-on",
-    /// The recording has stopped.
-    RecordingOff = "recording-off",
-    /// Your hand is raised.
-    HandRaised = "hand-raised",
-    /// Your hand is lowered.
-    HandLowered = "hand-lowered",
-    /// You have the floor.
-    YourTurn = "your-turn",
-    /// Nobody else is there yet.
-    Alone = "alone",
-    /// Before a number.
-    ThereAre = "there-are",
-    /// After a number.
-    Participants = "participants",
-    /// After a number: other people.
-    Others = "others",
-    /// There is one other person.
-    OneOther = "one-other",
-    /// Before a number that is a lower bound.
-    MoreThan = "more-than",
-    /// After a name: has joined.
-    Entered = "entered",
-    /// After a name: has left.
-    Left = "left",
-    /// The `#` key.
-    Hash = "hash",
-    /// The `*` key.
-    Star = "star",
-    /// 0
-    Number0 = "number-0",
-    /// 1
-    Number1 = "number-1",
-    /// 2
-    Number2 = "number-2",
-    /// 3
-    Number3 = "number-3",
-    /// 4
-    Number4 = "number-4",
-    /// 5
-    Number5 = "number-5",
-    /// 6
-    Number6 = "number-6",
-    /// 7
-    Number7 = "number-7",
-    /// 8
-    Number8 = "number-8",
-    /// 9
-    Number9 = "number-9",
-    /// 10
-    Number10 = "number-10",
-    /// 11
-    Number11 = "number-11",
-    /// 12
-    Number12 = "number-12",
-    /// 13
-    Number13 = "number-13",
-    /// 14
-    Number14 = "number-14",
-    /// 15
-    Number15 = "number-15",
-    /// 16
-    Number16 = "number-16",
-    /// 17
-    Number17 = "number-17",
-    /// 18
-    Number18 = "number-18",
-    /// 19
-    Number19 = "number-19",
-    /// 20
-    Number20 = "number-20",
-    /// 30
-    Number30 = "number-30",
-    /// 40
-    Number40 = "number-40",
-    /// 50
-    Number50 = "number-50",
-    /// 100
-    Number100 = "number-100",
-}
-
-impl Phrase {
-    /// The phrase that says `number`, if it is said in one piece: 0 to 20, 30, 40, 50, 100.
-    #[must_use]
-    pub fn number(number: u32) -> Option<Self> {
-        Self::ALL.iter().copied().find(|phrase| {
-            phrase.file().strip_prefix("number-") == Some(number.to_string().as_str())
-        })
-    }
 }
