@@ -39,6 +39,32 @@ fn seen(browser: &mut Peer, selector: &str) {
     browser.call(json!({"do": "seen", "selector": selector, "timeout": 30_000}));
 }
 
+/// Presses Tab until the button of this name has the focus, and it is seen to have it.
+///
+/// # Panics
+/// When the keyboard does not reach it.
+fn walk_to(browser: &mut Peer, label: &str) {
+    // More than there are controls on any page.
+    const STEPS: usize = 60;
+    let focus = json!({
+        "do": "evaluate",
+        "script": "document.activeElement.matches(':focus-visible') && document.activeElement.getAttribute('aria-label')",
+    });
+    let mut passed = Vec::new();
+    while passed.len() < STEPS {
+        browser.call(json!({"do": "press", "key": "Tab"}));
+        let at = browser.call(focus.clone())["value"].clone();
+        if at == label {
+            return;
+        }
+        passed.push(at);
+    }
+    panic!("the keyboard does not reach {label:?}, only {passed:?}");
+}
+
+/// The administrator's.
+const PASSWORD: &str = "une phrase de passe assez longue";
+
 #[test]
 fn a_stranger_claims_the_box_creates_a_room_and_is_joined_by_browser_and_telephone() {
     if !isolated() {
@@ -86,11 +112,7 @@ fn a_stranger_claims_the_box_creates_a_room_and_is_joined_by_browser_and_telepho
         .clone()
         .expect("a first start prints a claim code");
     fill(&mut anne, "input[name=code]", &code);
-    fill(
-        &mut anne,
-        "input[name=password]",
-        "une phrase de passe assez longue",
-    );
+    fill(&mut anne, "input[name=password]", PASSWORD);
     click(&mut anne, "button[type=submit]");
 
     // A room.
@@ -149,7 +171,8 @@ fn a_stranger_claims_the_box_creates_a_room_and_is_joined_by_browser_and_telepho
     assert_accessible(&mut anne, "room with its panel");
 
     // The microphone, by keyboard: Bao sees it.
-    click(&mut anne, "button[aria-label='Couper le microphone']");
+    walk_to(&mut anne, "Couper le microphone");
+    anne.call(json!({"do": "press", "key": "Space"}));
     seen(&mut bao, ".tile:has-text('Anne Martin') .tile-muted");
     look(&mut bao, "12-muted-english");
 
@@ -164,6 +187,27 @@ fn a_stranger_claims_the_box_creates_a_room_and_is_joined_by_browser_and_telepho
         &json!({"do": "evaluate", "script": "document.querySelectorAll('.tile').length"}),
         |count| count["value"] == 2,
     );
+
+    // Out of the administration, and in again.
+    anne.call(json!({"do": "goto", "url": home}));
+    click(&mut anne, "text=Se déconnecter");
+    seen(&mut anne, "text=Connectez-vous pour créer une réunion");
+    anne.call(json!({"do": "goto", "url": format!("{home}admin")}));
+    seen(&mut anne, "input[name=password]");
+    look(&mut anne, "15-se-connecter");
+    assert_accessible(&mut anne, "sign in");
+    fill(
+        &mut anne,
+        "input[name=password]",
+        "une autre phrase de passe",
+    );
+    anne.call(json!({"do": "press", "key": "Enter"}));
+    seen(&mut anne, ".react-aria-FieldError");
+    look(&mut anne, "16-mot-de-passe-faux");
+    assert_accessible(&mut anne, "sign in, refused");
+    fill(&mut anne, "input[name=password]", PASSWORD);
+    anne.call(json!({"do": "press", "key": "Enter"}));
+    seen(&mut anne, ".room-row:has-text('Conseil de quartier')");
 }
 
 /// In by the code, with the browser's language left as it is (French).
