@@ -504,16 +504,24 @@ fn an_unknown_code_is_said_on_the_page_and_on_the_telephone() {
     );
     let answer = phone.call(json!({"do": "dial", "uri": format!("sip:reunion@{HOST}")}));
     assert_eq!(answer["type"], "CALL_ESTABLISHED", "{answer}");
-    let mut heard = phone.hears_prompts(0, &["fr/welcome"], 30);
+    // What else was said is checked afterwards: on a busy machine that takes longer than the menu waits for the next code.
+    let mut heard = phone.waits_for_prompt(0, "fr/welcome", 30);
+    let mut answers = Vec::new();
     for said in [
         &["fr/wrong-code", "fr/try-again"][..],
         &["fr/wrong-code", "fr/try-again"],
         &["fr/wrong-code", "fr/too-many-tries", "fr/goodbye"],
     ] {
         phone.call(json!({"do": "digits", "keys": wrong}));
-        heard = phone.hears_prompts(heard, said, 40);
+        let last = said.last().expect("something is said");
+        let end = phone.waits_for_prompt(heard, last, 40);
+        answers.push((heard..end, said));
+        heard = end;
     }
     phone.call(json!({"do": "closed", "seconds": 60}));
+    for (samples, said) in answers {
+        phone.heard_prompts(samples, said);
+    }
 }
 
 #[test]

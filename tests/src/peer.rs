@@ -7,6 +7,7 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -301,29 +302,45 @@ impl Peer {
         recording(&self.call(json!({"do": "heard_all"})))
     }
 
-    /// Listens until the last of `prompts` has been said on this telephone, and checks that these were said since sample
-    /// `from` of its recording, in this order and no other. Gives the sample to go on from.
+    /// Listens until `prompt` has been said on this telephone after sample `from` of its recording; gives the sample to go on
+    /// from. Looks for no other prompt, which takes seconds: the menu's patience runs on meanwhile.
     ///
     /// # Panics
-    /// When the last is not said within `seconds`, or something else was said.
-    pub fn hears_prompts(&mut self, from: usize, prompts: &[&str], seconds: u64) -> usize {
+    /// When it is not said within `seconds`.
+    pub fn waits_for_prompt(&mut self, from: usize, prompt: &str, seconds: u64) -> usize {
         let deadline = Instant::now() + Duration::from_secs(seconds);
-        let last = [Prompt::new(prompts.last().expect("a prompt to wait for"))];
+        let wanted = [Prompt::new(prompt)];
         loop {
             let all = self.heard_all();
-            let heard = Recording {
-                rate: all.rate,
-                samples: all.samples.get(from..).unwrap_or_default().to_vec(),
-            };
-            let over = Instant::now() >= deadline;
-            if over || !prompt::said(&last, &heard).is_empty() {
-                let said = prompt::said(&prompt::shipped(), &heard);
-                let names = prompt::names(&said);
-                assert_eq!(names, prompts, "{}: {said:.2?}", self.name);
+            if !prompt::said(&wanted, &part(&all, from..usize::MAX)).is_empty() {
                 return all.samples.len();
+            }
+            if Instant::now() >= deadline {
+                let said = prompt::said(&prompt::shipped(), &part(&all, from..usize::MAX));
+                panic!("{}: no {prompt} within {seconds} s: {said:.2?}", self.name);
             }
             self.hear_line(300);
         }
+    }
+
+    /// Checks that these prompts were said during these samples of its recording, in this order and no other.
+    ///
+    /// # Panics
+    /// When others were.
+    pub fn heard_prompts(&mut self, samples: Range<usize>, prompts: &[&str]) {
+        let heard = part(&self.heard_all(), samples);
+        let said = prompt::said(&prompt::shipped(), &heard);
+        let names = prompt::names(&said);
+        assert_eq!(names, prompts, "{}: {said:.2?}", self.name);
+    }
+}
+
+/// These samples of a recording, as far as it has them.
+fn part(all: &Recording, samples: Range<usize>) -> Recording {
+    let end = samples.end.min(all.samples.len());
+    Recording {
+        rate: all.rate,
+        samples: all.samples[samples.start.min(end)..end].to_vec(),
     }
 }
 
