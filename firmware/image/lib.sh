@@ -63,7 +63,7 @@ inside() {
 tool() {
   BINDS="$WORK:/w $SOURCE:/src ${BINDS:-}" inside "$TOOLS" \
     env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM="${TERM:-dumb}" \
-    LC_ALL=C.UTF-8 TZ=UTC SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-}" "$@"
+    LC_ALL=C.UTF-8 TZ=UTC ${SOURCE_DATE_EPOCH:+SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH"} "$@"
 }
 
 # The host's own way to Debian: its mirror, its proxy, its judgement about dates. Nothing of it enters an image.

@@ -61,3 +61,5 @@ ship dynamic palabre
 ship dynamic palabre-update
 compile static '-C target-feature=+crt-static -C relocation-model=static -C panic=abort' -p palabre-init
 ship static palabre-init
+(cd "$SOURCE" && cargo tree --locked --offline -p palabre -p palabre-appliance -p palabre-init -e normal --target "$RUST_TARGET" \
+  --prefix none --no-dedupe -f '{p} {l}') | python3 "$IMAGE/licences.py" "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/ >"$WORK/program/crates.licences"

@@ -1,0 +1,174 @@
+"""One emulated box, for tests: starts it, reads its serial line, speaks to its ports and to the emulator.
+
+Waits for events with a deadline, never for a time to pass. Standard library only.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+
+FIRMWARE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+WORK = os.environ.get("PALABRE_FIRMWARE_WORK", os.path.join(FIRMWARE, ".work"))
+ESCAPES = re.compile(r"\x1b\[[0-9;=?!]*[a-zA-Z]|\r")
+
+
+class Failed(Exception):
+    """What was promised did not happen."""
+
+
+class Box:
+    def __init__(self, arch, image, folder, mem=512):
+        self.arch, self.image, self.folder, self.mem = arch, image, folder, mem
+        self.page = "http://127.0.0.1:80"
+        self.disk, self.vars, self.qmp_path = (os.path.join(folder, name) for name in ["disk.qcow2", "vars.fd", "qmp"])
+        self.text, self.news = "", threading.Condition()
+        self.process = None
+        self.cookies = urllib.request.HTTPCookieProcessor()
+        self.opener = urllib.request.build_opener(self.cookies)
+        os.makedirs(folder, exist_ok=True)
+
+    def start(self):
+        """Power on. Times count from here."""
+        if os.path.exists(self.qmp_path):
+            os.remove(self.qmp_path)
+        command = [os.path.join(FIRMWARE, "image", "emulate.sh"), "--arch", self.arch, "--disk", self.disk, "--vars", self.vars,
+                   "--image", self.image, "--mem", str(self.mem), "--page", "80", "--qmp", self.qmp_path]
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
+
+    def _read(self, process):
+        log = open(os.path.join(self.folder, "serial.log"), "ab", buffering=0)
+        for chunk in iter(lambda: process.stdout.read1(4096), b""):
+            log.write(chunk)
+            with self.news:
+                self.text += ESCAPES.sub("", chunk.decode("utf-8", "replace"))
+                self.news.notify_all()
+        with self.news:
+            self.process = None
+            self.news.notify_all()
+
+    def mark(self):
+        """A place in the serial line from which `said` may look."""
+        with self.news:
+            return len(self.text)
+
+    def said(self, pattern, within, since=0):
+        """Waits until the serial line has said `pattern`; its match."""
+        deadline = time.monotonic() + within
+        with self.news:
+            while True:
+                found = re.search(pattern, self.text[since:])
+                if found:
+                    return found
+                left = deadline - time.monotonic()
+                if left <= 0 or self.process is None:
+                    end = "\n".join(self.text[since:].strip().splitlines()[-15:])
+                    raise Failed(f"the console did not say {pattern!r} within {within} s; its end:\n{end}")
+                self.news.wait(min(left, 5))
+
+    def ready(self, within):
+        """Waits for /readyz; seconds since power on. A refused or silent port is asked again at once it can be."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            asked = time.monotonic()
+            try:
+                with urllib.request.urlopen(self.page + "/readyz", timeout=3) as answer:
+                    if answer.status == 200:
+                        return time.monotonic() - self.started
+            except (urllib.error.URLError, ConnectionError, TimeoutError, socket.timeout):
+                pass
+            if self.process is None:
+                raise Failed("the emulator ended")
+            with self.news:
+                self.news.wait(max(0.05, 0.25 - (time.monotonic() - asked)))
+        raise Failed(f"/readyz did not answer well within {within} s")
+
+    def api(self, method, path, body=None):
+        """A request of the page's own kind; status and what was answered."""
+        request = urllib.request.Request(self.page + path, method=method, data=None if body is None else json.dumps(body).encode())
+        request.add_header("Content-Type", "application/json")
+        request.add_header("Origin", self.page)
+        try:
+            with self.opener.open(request, timeout=60) as answer:
+                text = answer.read()
+                return answer.status, json.loads(text) if text else None
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.read().decode("utf-8", "replace")
+
+    def qmp(self, execute, **arguments):
+        """One command to the emulator."""
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(30)
+            line.connect(self.qmp_path)
+            stream = line.makefile("rw")
+            stream.readline()
+            for command in [{"execute": "qmp_capabilities"}, {"execute": execute, "arguments": arguments}]:
+                stream.write(json.dumps(command) + "\n")
+                stream.flush()
+                while True:
+                    answer = json.loads(stream.readline())
+                    if "return" in answer or "error" in answer:
+                        break
+            if "error" in answer:
+                raise Failed(f"the emulator refused {execute}: {answer['error']['desc']}")
+            return answer["return"]
+
+    def memory_used(self, within=60):
+        """MiB in use in the guest (MemTotal - MemAvailable), by the balloon's count."""
+        device = next(d["name"] for d in self.qmp("qom-list", path="/machine/peripheral") if d["name"] == "balloon")
+        path = f"/machine/peripheral/{device}"
+        self.qmp("qom-set", path=path, property="guest-stats-polling-interval", value=1)
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            count = self.qmp("qom-get", path=path, property="guest-stats")
+            if count["last-update"]:
+                stats = count["stats"]
+                return (stats["stat-total-memory"] - stats["stat-available-memory"]) / 2**20
+            with self.news:
+                self.news.wait(0.5)
+        raise Failed("the guest gave no count of its memory")
+
+    def plug(self, stick):
+        """A USB stick, by its image file."""
+        seen = "/w" + stick[len(WORK):]
+        self.qmp("blockdev-add", **{"driver": "raw", "node-name": "stick", "read-only": True, "file": {"driver": "file", "filename": seen}})
+        self.qmp("device_add", driver="usb-storage", id="stick", drive="stick", bus="xhci.0", removable=True)
+
+    def pull(self):
+        self.qmp("device_del", id="stick")
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                return self.qmp("blockdev-del", **{"node-name": "stick"})
+            except Failed:
+                with self.news:
+                    self.news.wait(0.2)
+        raise Failed("the stick cannot be pulled")
+
+    def kill(self):
+        """The power goes, without a word."""
+        process = self.process
+        if process is not None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+
+def fresh(folder):
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    return folder
