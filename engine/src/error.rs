@@ -9,6 +9,9 @@ pub enum JoinError {
     /// The token does not carry the right to join this room.
     #[error("this token does not allow joining the room; ask for a new invitation")]
     NotAllowed,
+    /// Attributes were given by who may not change its own.
+    #[error("this token does not allow choosing attributes (canUpdateOwnMetadata)")]
+    AttributesNotAllowed,
     /// No room of that name, and rooms are not created by joining.
     #[error("requested room does not exist")]
     RoomUnknown,
@@ -53,6 +56,7 @@ impl JoinError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotAllowed => "not_allowed",
+            Self::AttributesNotAllowed => "attributes_not_allowed",
             Self::RoomUnknown => "room_unknown",
             Self::RoomFull { .. } => "room_full",
             Self::TooManyRooms { .. } => "too_many_rooms",

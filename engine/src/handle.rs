@@ -70,7 +70,8 @@ pub struct JoinRequest {
     pub auto_subscribe: bool,
     /// The client will tell the size it shows (`track_setting`).
     pub adaptive_stream: bool,
-    /// Own attributes given in the query.
+    /// Own attributes given in the query; refused without
+    /// [`Grants::can_update_own_metadata`].
     pub attributes: HashMap<String, String>,
     /// `reconnect=1` with `sid`: the participant to resume.
     pub reconnect: Option<String>,

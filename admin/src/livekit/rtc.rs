@@ -94,7 +94,7 @@ impl From<NotTaken> for Refused {
 impl From<JoinError> for Refused {
     fn from(error: JoinError) -> Self {
         let status = match error {
-            JoinError::NotAllowed => StatusCode::UNAUTHORIZED,
+            JoinError::NotAllowed | JoinError::AttributesNotAllowed => StatusCode::UNAUTHORIZED,
             JoinError::RoomUnknown => StatusCode::NOT_FOUND,
             JoinError::Unacceptable { .. } => StatusCode::BAD_REQUEST,
             JoinError::RoomFull { .. } | JoinError::TooManyRooms { .. } => {

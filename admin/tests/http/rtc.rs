@@ -189,6 +189,7 @@ async fn what_the_engine_refuses_is_refused_before_the_upgrade() {
     let cases = [
         (JoinError::RoomUnknown, StatusCode::NOT_FOUND),
         (JoinError::NotAllowed, StatusCode::UNAUTHORIZED),
+        (JoinError::AttributesNotAllowed, StatusCode::UNAUTHORIZED),
         (
             JoinError::RoomFull { limit: 2 },
             StatusCode::TOO_MANY_REQUESTS,
@@ -222,6 +223,7 @@ async fn the_query_reaches_the_engine() {
                 room: "r".into(),
                 room_join: true,
                 can_publish: Some(false),
+                can_update_own_metadata: Some(true),
                 ..VideoGrants::default()
             },
             Duration::from_secs(60),

@@ -75,6 +75,21 @@ pub(crate) fn check_room(name: &str, metadata: &str) -> Result<(), RoomError> {
     Ok(())
 }
 
+/// Adds the attributes asked for in the query to the token's. Only who may change its own
+/// attributes once inside may choose them when coming in: otherwise the token's word, on which
+/// others rely, would be the client's. An empty text sets nothing and takes nothing away.
+pub(crate) fn add_attributes(
+    grants: &mut Grants,
+    asked: HashMap<String, String>,
+) -> Result<(), JoinError> {
+    if !asked.is_empty() && !grants.can_update_own_metadata {
+        return Err(JoinError::AttributesNotAllowed);
+    }
+    let set = asked.into_iter().filter(|(_, value)| !value.is_empty());
+    grants.attributes.extend(set);
+    Ok(())
+}
+
 /// Refuses names, metadata and attributes out of bounds.
 pub(crate) fn check(room: &str, grants: &Grants) -> Result<(), JoinError> {
     let unacceptable = |field, because| Err(JoinError::Unacceptable { field, because });
@@ -116,7 +131,7 @@ impl Room {
         Ok(())
     }
 
-    /// Lets a client in and sends it everything it needs to begin.
+    /// Lets a client in, whose request was checked, and sends it everything it needs to begin.
     pub(crate) fn join(
         &mut self,
         connection: ConnectionId,
@@ -129,9 +144,7 @@ impl Room {
             self.settle(cx);
             return Ok(());
         }
-        let mut grants = request.grants;
-        grants.attributes.extend(request.attributes);
-        check(&self.name, &grants)?;
+        let grants = request.grants;
         self.check_space(&grants.identity, cx)?;
         self.kick_duplicate(&grants.identity, cx);
 

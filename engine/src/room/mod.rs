@@ -31,7 +31,7 @@ use palabre_media::ids::TrackId;
 pub(crate) use context::{
     Cx, Host, Ids, LegPlane, MediaPlane, ParticipantKey, Random, Routes, Seat,
 };
-pub(crate) use join::{check, check_room};
+pub(crate) use join::{add_attributes, check, check_room};
 use participant::{Link, Participant};
 use speakers::Speakers;
 use track::Track;

@@ -14,15 +14,16 @@ impl Shard {
         &mut self,
         clock: Clock,
         connection: ConnectionId,
-        request: JoinRequest,
+        mut request: JoinRequest,
     ) -> Result<(), JoinError> {
         if self.stopped {
             return Err(JoinError::Stopping);
         }
-        let grants = &request.grants;
+        let grants = &mut request.grants;
         if !grants.room_join || (!grants.room.is_empty() && grants.room != request.room) {
             return Err(JoinError::NotAllowed);
         }
+        crate::room::add_attributes(grants, std::mem::take(&mut request.attributes))?;
         crate::room::check(&request.room, grants)?;
         if request.reconnect.is_some() && !self.names.contains_key(&request.room) {
             return Err(JoinError::NothingToResume);

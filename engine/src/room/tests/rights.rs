@@ -48,6 +48,37 @@ fn a_token_for_another_room_or_without_join_is_refused() {
 }
 
 #[test]
+fn attributes_are_chosen_when_coming_in_only_by_who_may_change_its_own() {
+    let mut world = World::new();
+    let asking = |may: bool, name: &str, value: &str| JoinRequest {
+        attributes: [(name.to_owned(), value.to_owned())].into(),
+        ..request(Grants {
+            attributes: [("role".to_owned(), "guest".to_owned())].into(),
+            can_update_own_metadata: may,
+            ..grants("alice")
+        })
+    };
+    for (name, value) in [("role", "chair"), ("shown", "1"), ("role", "")] {
+        let refused = world.join_with(asking(false, name, value)).err();
+        assert_eq!(refused, Some(JoinError::AttributesNotAllowed), "{name}");
+        let resuming = JoinRequest {
+            reconnect: Some("PA_x".to_owned()),
+            ..asking(false, name, value)
+        };
+        let refused = world.join_with(resuming).err();
+        assert_eq!(refused, Some(JoinError::AttributesNotAllowed), "{name}");
+    }
+    let attributes = |client: Client| client.join.unwrap().participant.unwrap().attributes;
+    let told = attributes(world.seated_with(asking(true, "role", "chair")));
+    assert_eq!(told["role"], "chair");
+    let told = attributes(world.seated_with(asking(true, "role", "")));
+    assert_eq!(told["role"], "guest", "an empty text takes nothing away");
+    let huge = "x".repeat(65_000);
+    let refused = world.join_with(asking(true, "shown", &huge)).err();
+    assert!(matches!(refused, Some(JoinError::Unacceptable { .. })));
+}
+
+#[test]
 fn only_allowed_sources_are_published() {
     let mut world = World::new();
     let mut listener = world.seated_with(request(Grants {
