@@ -46,6 +46,7 @@ pub trait LiveRooms: Send + Sync {
     /// Whether all threads behind the rooms run.
     fn is_alive(&self) -> bool;
     fn join(&self, request: JoinRequest) -> BoxFuture<'_, Result<Line, JoinError>>;
+    fn check_join(&self, request: JoinRequest) -> BoxFuture<'_, Result<(), JoinError>>;
     fn create_room(&self, request: proto::CreateRoomRequest) -> Answer<'_, proto::Room>;
     fn list_rooms(&self, names: Vec<String>) -> Answer<'_, Vec<proto::Room>>;
     fn delete_room(&self, name: String) -> Answer<'_, ()>;
@@ -71,6 +72,10 @@ impl LiveRooms for Engine {
 
     fn join(&self, request: JoinRequest) -> BoxFuture<'_, Result<Line, JoinError>> {
         Box::pin(async move { Engine::join(self, request).await.map(Line::from) })
+    }
+
+    fn check_join(&self, request: JoinRequest) -> BoxFuture<'_, Result<(), JoinError>> {
+        Box::pin(Engine::check_join(self, request))
     }
 
     fn create_room(&self, request: proto::CreateRoomRequest) -> Answer<'_, proto::Room> {

@@ -61,6 +61,8 @@ pub enum Problem {
     },
     /// No room of this id.
     RoomUnknown,
+    /// The room has all the participants it may have.
+    RoomFull,
     /// No bearer token of this id.
     TokenUnknown,
     /// No LiveKit key of this id.
@@ -180,6 +182,7 @@ impl Problem {
             Self::CodeUnknown { .. } => "code_unknown",
             Self::LinkUnknown { .. } => "link_unknown",
             Self::RoomUnknown => "room_unknown",
+            Self::RoomFull => "room_full",
             Self::TokenUnknown => "token_unknown",
             Self::KeyUnknown => "key_unknown",
             Self::BodyTooLarge { .. } => "body_too_large",
@@ -198,7 +201,7 @@ impl Problem {
             Self::Unauthenticated | Self::PasswordWrong { .. } | Self::ClaimCodeWrong { .. } => {
                 StatusCode::UNAUTHORIZED
             }
-            Self::ClaimedAlready | Self::NotClaimed => StatusCode::CONFLICT,
+            Self::ClaimedAlready | Self::NotClaimed | Self::RoomFull => StatusCode::CONFLICT,
             Self::CrossOrigin => StatusCode::FORBIDDEN,
             Self::Slowed { .. } | Self::LockedOut { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::CodeUnknown { .. }
@@ -314,6 +317,10 @@ impl Problem {
                 "This link opens no room. The room may have been deleted; ask for a new invitation.",
             ),
             Self::RoomUnknown => ("Unknown room", "There is no room of this id."),
+            Self::RoomFull => (
+                "Room full",
+                "The room has all the participants it may have. Try again when somebody has left.",
+            ),
             Self::TokenUnknown => ("Unknown token", "There is no token of this id."),
             Self::KeyUnknown => ("Unknown key", "There is no key of this id."),
             Self::BodyTooLarge { .. } => ("Request too long", ""),
@@ -382,6 +389,10 @@ impl Problem {
                 "Ce lien n'ouvre aucune salle. Elle a peut-être été supprimée ; demandez une nouvelle invitation.",
             ),
             Self::RoomUnknown => ("Salle inconnue", "Aucune salle n'a cet identifiant."),
+            Self::RoomFull => (
+                "Salle complète",
+                "La salle a tous les participants qu'elle peut avoir. Réessayez quand quelqu'un sera parti.",
+            ),
             Self::TokenUnknown => ("Jeton inconnu", "Aucun jeton n'a cet identifiant."),
             Self::KeyUnknown => ("Clé inconnue", "Aucune clé n'a cet identifiant."),
             Self::BodyTooLarge { .. } => ("Requête trop longue", ""),

@@ -73,6 +73,9 @@ pub struct JoinRequest {
     /// Own attributes given in the query; refused without
     /// [`Grants::can_update_own_metadata`].
     pub attributes: HashMap<String, String>,
+    /// Opens the room if it is not open, also where joining does not (`rooms.auto_create`): the
+    /// asker knows that the room exists.
+    pub opens_room: bool,
     /// `reconnect=1` with `sid`: the participant to resume.
     pub reconnect: Option<String>,
     /// Why, as told.
@@ -227,6 +230,22 @@ impl Engine {
             requests,
             responses: receiver,
         })
+    }
+
+    /// Whether [`Self::join`] would let this client in now. Nothing changes and nothing is held
+    /// for it.
+    ///
+    /// # Errors
+    /// [`JoinError`], as the join would be refused.
+    pub async fn check_join(&self, request: JoinRequest) -> Result<(), JoinError> {
+        let (reply, answer) = oneshot::channel();
+        self.shard_of(&request.room)
+            .send(Input::CheckJoin {
+                request: Box::new(request),
+                reply,
+            })
+            .map_err(|_| JoinError::Stopping)?;
+        answer.await.map_err(|_| JoinError::Stopping)?
     }
 
     /// Makes a room, or returns the one open under this name.

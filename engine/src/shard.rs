@@ -132,6 +132,10 @@ impl Shard {
                 // The asker may have gone; its sender's drop tells us.
                 let _ = reply.send(joined);
             }
+            Input::CheckJoin { request, reply } => {
+                // The asker may have gone.
+                let _ = reply.send(self.check_join(*request));
+            }
             Input::Signal {
                 connection,
                 request,

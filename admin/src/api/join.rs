@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::HeaderMap;
 use palabre_engine::door::Source;
-use palabre_engine::{Grants, proto};
+use palabre_engine::{Grants, JoinError, JoinRequest, proto};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -97,6 +97,7 @@ impl Phone {
         (status = 200, body = Joined),
         (status = 400, body = ProblemBody, content_type = "application/problem+json", description = "code_malformed, body_invalid"),
         (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "code_unknown, link_unknown"),
+        (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "room_full"),
         (status = 413, body = ProblemBody, content_type = "application/problem+json", description = "body_too_large"),
         (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "field_invalid"),
         (status = 429, body = ProblemBody, content_type = "application/problem+json", description = "slowed, locked_out"),
@@ -145,6 +146,16 @@ pub(super) async fn join(
         room_config,
         ..Grants::default()
     };
+    // Whatever else stands in the way is said where the token is shown.
+    let check = JoinRequest {
+        room: grants.room.clone(),
+        grants: grants.clone(),
+        opens_room: true,
+        ..JoinRequest::default()
+    };
+    if let Err(JoinError::RoomFull { .. }) = app.live.check_join(check).await {
+        return Err(Problem::RoomFull);
+    }
     let lifetime = app.config.join_token_lifetime.duration();
     let now = now();
     Ok(axum::Json(Joined {

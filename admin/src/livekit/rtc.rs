@@ -159,6 +159,8 @@ async fn request(
         auto_subscribe: !matches!(text("auto_subscribe"), "0" | "false"),
         adaptive_stream: is_true("adaptive_stream"),
         attributes,
+        // It is in the store: whoever comes first opens it, as a telephone does.
+        opens_room: key.is_pages,
         reconnect: is_true("reconnect").then(|| text("sid").to_owned()),
         reconnect_reason: number("reconnect_reason"),
         token_lifetime: Some(app.config.join_token_lifetime.duration()),
@@ -226,9 +228,14 @@ async fn validate(
     headers: HeaderMap,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    match request(&app, &headers, &query).await {
-        Ok(_) => "success".into_response(),
-        Err(refused) => refused.answer(&app),
+    let request = match request(&app, &headers, &query).await {
+        Ok((request, _)) => request,
+        Err(refused) => return refused.answer(&app),
+    };
+    match app.live.check_join(request).await {
+        // The WebSocket is opened for it, and tells it to join anew.
+        Ok(()) | Err(JoinError::NothingToResume) => "success".into_response(),
+        Err(error) => Refused::from(error).answer(&app),
     }
 }
 

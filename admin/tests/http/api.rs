@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use palabre_admin::AdminConfig;
+use palabre_engine::{JoinError, JoinRequest};
 use serde_json::{Value, json};
 
 use crate::server::Server;
@@ -120,6 +121,39 @@ async fn rooms_are_listed_by_page() {
 fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_full_room_is_said_at_the_door_and_a_room_of_the_store_opens_for_its_ticket() {
+    let server = Server::start().await;
+    let cookie = server.claim().await;
+    let room = server.room(&cookie, "Comité").await;
+    let join = || json!({ "code": room["code"], "name": "Camille" });
+    *server.script.refuse_join.lock().unwrap() = Some(JoinError::RoomFull { limit: 2 });
+    server
+        .call("POST", "/api/v1/join", &[], join())
+        .await
+        .is_problem(409, "room_full");
+    // What else the engine would say is said where the ticket is shown.
+    *server.script.refuse_join.lock().unwrap() = Some(JoinError::Stopping);
+    let joined = server.call("POST", "/api/v1/join", &[], join()).await;
+    assert_eq!(joined.status, 200, "{}", joined.text());
+    *server.script.refuse_join.lock().unwrap() = None;
+    let token = joined.json()["token"].as_str().unwrap().to_owned();
+    let validate = format!("/rtc/validate?access_token={token}");
+    assert_eq!(server.get(&validate, &[]).await.text(), "success");
+    let opens = |checked: &JoinRequest| (checked.opens_room, checked.grants.room_create);
+    let checked = server.script.checked.lock().unwrap().pop().unwrap();
+    assert_eq!(
+        opens(&checked),
+        (true, false),
+        "its holder opens this room and no other"
+    );
+    let others = server.join_token("r").await;
+    let validate = format!("/rtc/validate?access_token={others}");
+    assert_eq!(server.get(&validate, &[]).await.text(), "success");
+    let checked = server.script.checked.lock().unwrap().pop().unwrap();
+    assert_eq!(opens(&checked), (false, false));
 }
 
 #[tokio::test]

@@ -209,8 +209,21 @@ async fn what_the_engine_refuses_is_refused_before_the_upgrade() {
         let refused = connect(&server, &format!("access_token={token}"))
             .await
             .unwrap_err();
-        assert_eq!(refused, (status, sentence));
+        assert_eq!(refused, (status, sentence.clone()));
+        // The same for who asks why.
+        let validate = server
+            .get(&format!("/rtc/validate?access_token={token}"), &[])
+            .await;
+        assert_eq!(
+            (validate.status, validate.text()),
+            (status.as_u16(), sentence.as_str())
+        );
     }
+    *server.script.refuse_join.lock().unwrap() = Some(JoinError::NothingToResume);
+    let validate = server
+        .get(&format!("/rtc/validate?access_token={token}"), &[])
+        .await;
+    assert_eq!((validate.status, validate.text()), (200, "success"));
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ pub(crate) struct Joined {
 pub(crate) struct Script {
     pub(crate) rooms: Mutex<HashMap<String, Vec<proto::ParticipantInfo>>>,
     pub(crate) joined: Mutex<Vec<Joined>>,
+    pub(crate) checked: Mutex<Vec<JoinRequest>>,
     pub(crate) refuse_join: Mutex<Option<JoinError>>,
     pub(crate) is_stopped: Mutex<bool>,
     /// A thread of the engine has ended, and those that are asked still answer.
@@ -127,6 +128,12 @@ impl LiveRooms for Script {
                 responses: from_engine,
             })
         })
+    }
+
+    fn check_join(&self, request: JoinRequest) -> BoxFuture<'_, Result<(), JoinError>> {
+        self.checked.lock().unwrap().push(request);
+        let refused = self.refuse_join.lock().unwrap().clone();
+        Box::pin(async move { refused.map_or(Ok(()), Err) })
     }
 
     fn create_room(&self, request: proto::CreateRoomRequest) -> Answer<'_, proto::Room> {

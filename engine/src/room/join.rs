@@ -10,6 +10,7 @@ use palabre_media::transport::{DataChannelPolicy, IceCredentials, TransportConfi
 use super::context::{Cx, ParticipantKey, Seat};
 use super::participant::{Client, Link, LinkQuality, Participant, Publicity, Subscriber};
 use super::{Departure, MAX_METADATA, MAX_NAME, Room, attributes_fit};
+use crate::config::RoomsConfig;
 use crate::error::{JoinError, RoomError};
 use crate::grants::Grants;
 use crate::handle::{JoinRequest, SignalOutput};
@@ -119,16 +120,28 @@ pub(crate) fn check(room: &str, grants: &Grants) -> Result<(), JoinError> {
 
 impl Room {
     /// Whether one more may come in, `identity` taking the place of itself.
-    pub(super) fn check_space(&self, identity: &str, cx: &Cx<'_>) -> Result<(), JoinError> {
+    pub(super) fn check_space(&self, identity: &str, rooms: &RoomsConfig) -> Result<(), JoinError> {
         let limit = match self.max_participants {
-            0 => cx.config.rooms.max_participants,
-            n => n.min(cx.config.rooms.max_participants),
+            0 => rooms.max_participants,
+            n => n.min(rooms.max_participants),
         };
         let others = self.participants.len() - usize::from(self.identities.contains_key(identity));
         if others >= limit as usize {
             return Err(JoinError::RoomFull { limit });
         }
         Ok(())
+    }
+
+    /// Whether [`Self::join`] would let this client in now.
+    pub(crate) fn check_join(
+        &self,
+        request: &JoinRequest,
+        rooms: &RoomsConfig,
+    ) -> Result<(), JoinError> {
+        match &request.reconnect {
+            Some(sid) => self.resumable(sid, &request.grants.identity).map(drop),
+            None => self.check_space(&request.grants.identity, rooms),
+        }
     }
 
     /// Lets a client in, whose request was checked, and sends it everything it needs to begin.
@@ -145,7 +158,7 @@ impl Room {
             return Ok(());
         }
         let grants = request.grants;
-        self.check_space(&grants.identity, cx)?;
+        self.check_space(&grants.identity, &cx.config.rooms)?;
         self.kick_duplicate(&grants.identity, cx);
 
         let key = cx.ids.participant();

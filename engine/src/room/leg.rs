@@ -35,7 +35,7 @@ impl Room {
             ..Default::default()
         };
         super::join::check(&self.name, &grants)?;
-        self.check_space(&grants.identity, cx)?;
+        self.check_space(&grants.identity, &cx.config.rooms)?;
         self.kick_duplicate(&grants.identity, cx);
         let key = cx.ids.participant();
         let seat = Seat {

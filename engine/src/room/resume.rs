@@ -25,16 +25,7 @@ impl Room {
         request: &JoinRequest,
         cx: &mut Cx<'_>,
     ) -> Result<(), JoinError> {
-        let key = self.identities.get(&request.grants.identity).copied();
-        let resumable = key.filter(|key| {
-            self.participants.get(key).is_some_and(|participant| {
-                participant.sid == sid
-                    && participant
-                        .client()
-                        .is_some_and(|client| client.media_lost.is_none())
-            })
-        });
-        let key = resumable.ok_or(JoinError::NothingToResume)?;
+        let key = self.resumable(sid, &request.grants.identity)?;
         self.seat_again(key, connection, token_refresh(request.token_lifetime), cx);
         cx.counts.resumes_total.add(1);
         let (last_sequence, cut) = match self.client_mut(key) {
@@ -78,6 +69,20 @@ impl Room {
             cx.out.push((connection, SignalOutput::Close));
         }
         Ok(())
+    }
+
+    /// The seat that this client may take up again.
+    pub(super) fn resumable(&self, sid: &str, identity: &str) -> Result<ParticipantKey, JoinError> {
+        let key = self.identities.get(identity).copied();
+        let resumable = key.filter(|key| {
+            self.participants.get(key).is_some_and(|participant| {
+                participant.sid == sid
+                    && participant
+                        .client()
+                        .is_some_and(|client| client.media_lost.is_none())
+            })
+        });
+        resumable.ok_or(JoinError::NothingToResume)
     }
 
     fn seat_again(

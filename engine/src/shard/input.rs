@@ -24,6 +24,11 @@ pub(crate) enum Input {
         responses: mpsc::Sender<SignalOutput>,
         reply: oneshot::Sender<Result<(), JoinError>>,
     },
+    /// Whether this join would be let in now.
+    CheckJoin {
+        request: Box<JoinRequest>,
+        reply: oneshot::Sender<Result<(), JoinError>>,
+    },
     Signal {
         connection: ConnectionId,
         request: Box<proto::SignalRequest>,

@@ -16,6 +16,26 @@ impl Shard {
         connection: ConnectionId,
         mut request: JoinRequest,
     ) -> Result<(), JoinError> {
+        self.check_request(&mut request)?;
+        let grants = &request.grants;
+        let options = grants.room_config.as_deref().map(options);
+        let room = self.room_to_join(clock, &request.room, options, self.may_open(&request))?;
+        self.with_room(clock, room, |room, cx| room.join(connection, request, cx))
+            .unwrap_or(Err(JoinError::RoomFailed))
+    }
+
+    /// Whether a join would be let in now; nothing changes.
+    pub(super) fn check_join(&self, mut request: JoinRequest) -> Result<(), JoinError> {
+        self.check_request(&mut request)?;
+        match self.names.get(&request.room) {
+            Some(number) => self.rooms[number].check_join(&request, &self.config.rooms),
+            None if !self.may_open(&request) => Err(JoinError::RoomUnknown),
+            None => self.check_one_more(),
+        }
+    }
+
+    /// What can be refused without asking the room. The attributes become part of the grants.
+    fn check_request(&self, request: &mut JoinRequest) -> Result<(), JoinError> {
         if self.stopped {
             return Err(JoinError::Stopping);
         }
@@ -28,11 +48,20 @@ impl Shard {
         if request.reconnect.is_some() && !self.names.contains_key(&request.room) {
             return Err(JoinError::NothingToResume);
         }
-        let options = grants.room_config.as_deref().map(options);
-        let create = self.config.rooms.auto_create || grants.room_create;
-        let room = self.room_to_join(clock, &request.room, options, create)?;
-        self.with_room(clock, room, |room, cx| room.join(connection, request, cx))
-            .unwrap_or(Err(JoinError::RoomFailed))
+        Ok(())
+    }
+
+    /// Whether this join may open its room.
+    fn may_open(&self, request: &JoinRequest) -> bool {
+        self.config.rooms.auto_create || request.grants.room_create || request.opens_room
+    }
+
+    fn check_one_more(&self) -> Result<(), JoinError> {
+        let limit = self.config.rooms.max_open;
+        if self.rooms.len() >= limit as usize {
+            return Err(JoinError::TooManyRooms { limit });
+        }
+        Ok(())
     }
 
     pub(super) fn join_leg(

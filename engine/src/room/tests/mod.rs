@@ -174,6 +174,13 @@ impl World {
         self.join_queued(request, 1024)
     }
 
+    pub(crate) fn check_join(&mut self, request: JoinRequest) -> Result<(), JoinError> {
+        let (reply, mut answer) = oneshot::channel();
+        let request = Box::new(request);
+        self.handle(Input::CheckJoin { request, reply });
+        answer.try_recv().expect("checks are answered at once")
+    }
+
     pub(crate) fn join_queued(
         &mut self,
         request: JoinRequest,

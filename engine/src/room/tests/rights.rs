@@ -372,6 +372,57 @@ fn a_room_that_is_not_open_is_not_made_where_that_is_forbidden() {
 }
 
 #[test]
+fn a_check_answers_as_the_join_would_and_changes_nothing() {
+    let mut world = World::with(EngineConfig {
+        rooms: RoomsConfig {
+            auto_create: false,
+            max_open: 1,
+            max_participants: 1,
+            ..Default::default()
+        },
+        ..Default::default()
+    });
+    let opening = |identity| JoinRequest {
+        opens_room: true,
+        ..request(grants(identity))
+    };
+    let forbidden = Some(JoinError::RoomUnknown);
+    assert_eq!(world.check_join(request(grants("a"))).err(), forbidden);
+    assert_eq!(world.check_join(opening("a")), Ok(()));
+    assert_eq!(world.check_join(request(grants("a"))).err(), forbidden);
+    let _first = world.join_with(opening("a")).unwrap();
+    let full = Some(JoinError::RoomFull { limit: 1 });
+    assert_eq!(world.check_join(request(grants("b"))).err(), full);
+    assert_eq!(world.check_join(request(grants("a"))), Ok(()));
+    let resuming = JoinRequest {
+        reconnect: Some("PA_gone".to_owned()),
+        ..request(grants("a"))
+    };
+    let gone = Some(JoinError::NothingToResume);
+    assert_eq!(world.check_join(resuming).err(), gone);
+    let elsewhere = JoinRequest {
+        room: "elsewhere".to_owned(),
+        ..opening("c")
+    };
+    let elsewhere = JoinRequest {
+        grants: Grants {
+            room: String::new(),
+            ..elsewhere.grants.clone()
+        },
+        ..elsewhere
+    };
+    let most = Some(JoinError::TooManyRooms { limit: 1 });
+    assert_eq!(world.check_join(elsewhere).err(), most);
+    let choosing = JoinRequest {
+        attributes: [("role".to_owned(), "chair".to_owned())].into(),
+        ..request(grants("a"))
+    };
+    let refused = Some(JoinError::AttributesNotAllowed);
+    assert_eq!(world.check_join(choosing).err(), refused);
+    assert_eq!(world.metrics().joins_refused_total, 0);
+}
+
+#[test]
 fn a_moderator_mutes_but_never_unmutes() {
     let mut world = World::new();
     let mut alice = world.seated("alice");
