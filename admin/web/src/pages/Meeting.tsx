@@ -30,6 +30,7 @@ export function Meeting({ door }: { door: Door }) {
       [DisconnectReason.PARTICIPANT_REMOVED]: t('left.removed'),
       [DisconnectReason.ROOM_DELETED]: t('left.deleted'),
       [DisconnectReason.DUPLICATE_IDENTITY]: t('left.duplicate'),
+      [DisconnectReason.JOIN_FAILURE]: t('problem.room_full'),
     }[stage.reason as number];
     return (
       <Page title={t('left.title')}>

@@ -4,6 +4,7 @@ import { Button, ToggleButton } from 'react-aria-components';
 import { useTranslation } from 'react-i18next';
 import { type Door, type Ticket, address, spaced } from '../api';
 import { CameraIcon, CameraOffIcon, CloseIcon, CopyIcon, InviteIcon, LeaveIcon, MicrophoneIcon, MicrophoneOffIcon, PeopleIcon, PhoneIcon, WarningIcon } from '../kit/icons';
+import { isFull } from '../kit/problem';
 import type { Choice } from '../pages/Prejoin';
 import { again, enter } from './join';
 import { Tile, Voice, isPhone, shownName } from './Tile';
@@ -70,7 +71,7 @@ export function Room({ ticket, room, door, choice, onLeft }: { ticket: Ticket; r
         } catch (error) {
           const verdict = again(error);
           if (verdict === 'never') {
-            onLeft(DisconnectReason.ROOM_DELETED);
+            onLeft(isFull(error) ? DisconnectReason.JOIN_FAILURE : DisconnectReason.ROOM_DELETED);
             return;
           }
           wait = Math.max(wait, verdict);

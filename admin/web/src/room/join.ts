@@ -1,5 +1,6 @@
 import { Room } from 'livekit-client';
 import { type Door, Problem, type Ticket, api } from '../api';
+import { isFull } from '../kit/problem';
 
 /** The address of the signalling socket: the box may name it, else it is where the page came from. */
 export function signalUrl(ticket: Ticket): string {
@@ -26,9 +27,10 @@ export async function enter(door: Door, name: string, room: Room): Promise<Ticke
  * Whether coming back makes sense after this refusal: milliseconds to wait at least, or never.
  *
  * A door that said no must not be tried again and again: each wrong try counts against everybody
- * behind the same address.
+ * behind the same address. A full room is a no as well, which only a person can wait out.
  */
 export function again(error: unknown): number | 'never' {
+  if (isFull(error)) return 'never';
   if (!(error instanceof Problem)) return 0;
   if (error.status === 429) return (error.wait ?? 1) * 1_000;
   return error.status >= 400 && error.status < 500 ? 'never' : 0;
