@@ -171,10 +171,12 @@ impl Room {
     }
 }
 
-/// Whether telephones hear this track: published, Opus, and not a telephone's own.
+/// Whether telephones hear this track: published, Opus in the clear, and not a telephone's own.
+/// What participants encrypt end to end is noise to the mixer.
 pub(super) fn is_voice(track: &Track) -> bool {
     track.published
         && track.kind == MediaKind::Audio
+        && track.info.encryption == proto::encryption::Type::None as i32
         && track.codec == Some(Codec::Opus)
         && !track.cid.is_empty()
 }

@@ -7,6 +7,7 @@ use palabre_media::transport::{DataChannelPolicy, TransportConfig};
 
 use super::context::{Cx, ParticipantKey, Seat};
 use super::join::{credentials, description_id};
+use super::leg::is_voice;
 use super::negotiate::{local, policy};
 use super::participant::{Link, Publisher};
 use super::signal::{Refused, answer};
@@ -264,10 +265,10 @@ impl Room {
         }
         track.published = true;
         track.set_codec(codec);
-        let (kind, muted) = (track.kind, track.info.muted);
+        let (voice, muted) = (is_voice(track), track.info.muted);
         self.changed.insert(key);
         self.tracks_to_match.insert(id);
-        if kind == MediaKind::Audio && codec == Codec::Opus {
+        if voice {
             self.mix_in(id, muted, cx);
         }
     }
@@ -321,7 +322,7 @@ impl Room {
             return Ok(());
         }
         track.info.muted = muted;
-        let (id, voice, kind) = (track.id, super::leg::is_voice(track), track.kind);
+        let (id, voice, kind) = (track.id, is_voice(track), track.kind);
         if track.published {
             self.changed.insert(key);
         }

@@ -62,6 +62,36 @@ fn a_caller_is_a_participant_of_kind_sip_that_everybody_receives() {
 }
 
 #[test]
+fn a_voice_encrypted_end_to_end_is_not_mixed() {
+    for caller_first in [true, false] {
+        let mut world = World::new();
+        if caller_first {
+            call(&mut world, 1).unwrap();
+        }
+        let mut alice = world.seated("alice");
+        let encrypted = proto::AddTrackRequest {
+            encryption: proto::encryption::Type::Gcm as i32,
+            ..add_track("mic", TrackType::Audio)
+        };
+        world.say(&alice, Asked::AddTrack(encrypted));
+        alice.messages();
+        let offer = sdp::offer(2, &[("mic", TrackType::Audio, true)]);
+        world.say(&alice, Asked::Offer(offer));
+        let receive = world.received().pop().expect("the worker is told");
+        world.track_active(&alice, &receive);
+        if !caller_first {
+            call(&mut world, 1).unwrap();
+        }
+        world.say(&alice, Asked::Leave(proto::LeaveRequest::default()));
+        let commands = world.leg_commands();
+        let about_tracks = commands
+            .iter()
+            .filter(|command| matches!(command, Mix::AddTrack { .. } | Mix::RemoveTrack { .. }));
+        assert_eq!(about_tracks.count(), 0, "{commands:?}");
+    }
+}
+
+#[test]
 fn voices_come_and_go_in_the_mix() {
     let mut world = World::new();
     call(&mut world, 1).unwrap();
