@@ -1,10 +1,15 @@
-//! Every metric of the box: names, units, labels and meaning in one table, and the page `/metrics`.
+//! The metrics of the box: names, units, labels and meaning in tables, and the page `/metrics`.
 //!
-//! Names are `palabre_<part>_<thing>_<unit|total>` in base units. Parts that count for themselves hand in
-//! a [`Source`], read at each scrape; nothing is counted twice. No label carries a name, number or address.
+//! Names are `palabre_<part>_<thing>_<unit|total>` in base units: [`faults`] is the rule. Parts that count
+//! for themselves hand in a [`Source`] with its table, read at each scrape; nothing is counted twice. No
+//! label carries a name, number or address.
 
+mod media;
+
+use std::collections::HashSet;
 use std::time::Duration;
 
+pub use media::families as media_families;
 use palabre_engine::door::DoorCounts;
 use palabre_engine::{Engine, MetricsSnapshot};
 use prometheus::core::Collector;
@@ -106,10 +111,10 @@ const DOOR_TRIES: Family = counter(
     &["outcome"],
     "Room codes and links tried at the page or by telephone, by outcome.",
 );
-const STORE_FAILURES: Family = gauge(
+const STORE_UP: Family = gauge(
     "palabre_store_up",
     &[],
-    "1 when the database answered at this scrape, else 0.",
+    "1 when the database answered for this scrape, else 0.",
 );
 const BUILD: Family = gauge(
     "palabre_build_info",
@@ -139,12 +144,72 @@ pub const OWN: &[Family] = &[
     SIGNAL_CLOSED,
     SIGN_INS,
     DOOR_TRIES,
-    STORE_FAILURES,
+    STORE_UP,
     BUILD,
     PROCESS_MEMORY,
     PROCESS_FILES,
     PROCESS_THREADS,
 ];
+
+/// What breaks the rules in a table of metrics: a name that stands twice, without prefix, without `_total`
+/// where it must or with it where it must not, not in a base unit, a help that is no sentence, a label that
+/// is no plain word.
+#[must_use]
+pub fn faults<'a>(table: impl IntoIterator<Item = &'a Family>) -> Vec<String> {
+    let mut names = HashSet::new();
+    let mut faults = Vec::new();
+    for family in table {
+        let Family {
+            name,
+            kind,
+            labels,
+            help,
+        } = *family;
+        let is_word = |text: &str| {
+            text.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
+        let mut check = |is_right: bool, wrong: &str| {
+            if !is_right {
+                faults.push(format!("{name} {wrong}"));
+            }
+        };
+        check(names.insert(name), "stands twice");
+        check(
+            name.starts_with("palabre_") && is_word(name),
+            "is not palabre_ and lower case",
+        );
+        check(
+            (kind == Kind::Counter) == name.ends_with("_total"),
+            "ends in _total and is no counter, or the reverse",
+        );
+        check(
+            help.ends_with('.') && help.len() > 10,
+            "has no sentence of help",
+        );
+        check(
+            labels.iter().all(|label| is_word(label)),
+            "has a label that is no plain word",
+        );
+        let is_scaled = |part: &str| {
+            [
+                "ms",
+                "us",
+                "ns",
+                "micros",
+                "millis",
+                "milliseconds",
+                "percent",
+                "kb",
+                "kilobytes",
+                "minutes",
+            ]
+            .contains(&part)
+        };
+        check(!name.split('_').any(is_scaled), "is not in a base unit");
+    }
+    faults
+}
 
 /// One line of the engine's table: the metric, the snapshot's field, how to read it.
 type EngineLine = (Family, &'static str, fn(&MetricsSnapshot) -> u64);
@@ -177,6 +242,7 @@ engine_lines! {
     counter data_packets_dropped_total "data_packets_dropped_total" "Data packets dropped: malformed, too long, not allowed, or lossy and too many waited.",
     counter data_reliable_refused_total "data_reliable_refused_total" "Reliable data packets lost because too many waited.",
     counter media_commands_refused_total "media_commands_refused_total" "Commands that the media workers did not take, being overloaded.",
+    counter track_stalls_total "track_stalls_total" "Times nothing came any more of a track that is not muted.",
     counter room_panics_total "room_panics_total" "Rooms dropped because of a bug of ours.",
     counter shard_panics_total "shard_panics_total" "Inputs or ticks of a shard cut short by a bug of ours.",
     counter mixer_panics_total "mixer_panics_total" "Telephone legs, mixes and ticks of the mixer lost to a bug of ours.",
@@ -300,7 +366,7 @@ impl Metrics {
         families.extend(self.signals_closed.collect());
         families.extend(self.sign_ins.collect());
         let mut own = door_samples(door);
-        own.push(sample(&STORE_FAILURES, u64::from(is_store_up)));
+        own.push(sample(&STORE_UP, u64::from(is_store_up)));
         own.push(Sample {
             name: BUILD.name,
             labels: vec![env!("CARGO_PKG_VERSION").to_owned()],
@@ -430,37 +496,26 @@ mod tests {
 
     #[test]
     fn every_metric_is_named_by_the_rule_and_documented() {
-        let mut names = HashSet::new();
-        for family in table() {
-            assert!(names.insert(family.name), "{} twice", family.name);
-            assert!(family.name.starts_with("palabre_"), "{}", family.name);
-            assert!(
-                family.help.ends_with('.') && family.help.len() > 10,
-                "{}",
-                family.name
-            );
-            assert_eq!(
-                family.kind == Kind::Counter,
-                family.name.ends_with("_total"),
-                "{}",
-                family.name
-            );
-            for unit in [
-                "_ms",
-                "_us",
-                "_ns",
-                "_percent",
-                "_kb",
-                "_milliseconds",
-                "_kilobytes",
-            ] {
-                assert!(
-                    !family.name.contains(unit),
-                    "{} is not in a base unit",
-                    family.name
-                );
-            }
+        let faults = faults(table().chain(media_families()));
+        assert!(faults.is_empty(), "{faults:?}");
+    }
+
+    #[test]
+    fn the_rule_finds_what_breaks_it() {
+        let right = gauge("palabre_box_rooms", &[], "Rooms of the box now.");
+        let wrong = [
+            counter("palabre_box_rooms", &[], "Rooms of the box now."),
+            gauge("palabre_box_rooms_total", &[], "Rooms of the box now."),
+            gauge("box_rooms", &[], "Rooms of the box now."),
+            gauge("palabre_box_delay_ms", &[], "Delay of the box now."),
+            gauge("palabre_box_delay_seconds", &[], "Delay"),
+            gauge("palabre_box_sound", &["Quality"], "Sound of the box now."),
+        ];
+        assert!(faults([&right]).is_empty());
+        for family in &wrong {
+            assert_eq!(faults([family]).len(), 1, "{}", family.name);
         }
+        assert_eq!(faults([&right, &right]).len(), 1);
     }
 
     #[test]
@@ -475,7 +530,8 @@ mod tests {
         for field in body.split(',').filter_map(|pair| pair.split_once(':')) {
             let field = field.0.trim();
             assert!(
-                ENGINE_LINES.iter().any(|line| line.1 == field),
+                ENGINE_LINES.iter().any(|line| line.1 == field)
+                    || media::PROFILES.iter().any(|line| line.field == field),
                 "{field} is not in the table"
             );
         }

@@ -91,6 +91,14 @@ counts! {
     data_reliable_refused_total: Counter,
     /// Counter: commands that the media workers did not take, being overloaded.
     media_commands_refused_total: Counter,
+    /// Counter: times nothing came any more of a track that is not muted.
+    track_stalls_total: Counter,
+    /// Counter: peer connections that came to stand with AEAD_AES_256_GCM.
+    connected_gcm_256_total: Counter,
+    /// Counter: peer connections that came to stand with AEAD_AES_128_GCM.
+    connected_gcm_128_total: Counter,
+    /// Counter: peer connections that came to stand with AES_CM_128_HMAC_SHA1_80.
+    connected_cm_128_total: Counter,
     /// Counter: rooms dropped because of a bug in our code.
     room_panics_total: Counter,
     /// Counter: inputs or ticks of a shard cut short because of a bug in our code.

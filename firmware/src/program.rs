@@ -83,7 +83,10 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     let directory = store.rooms.directory();
     let door = Door::new(Arc::clone(&directory), Patience::default());
     let engine = Engine::start(config.engine.clone(), directory)?;
-    let mut sources = vec![Source::engine(engine.clone())];
+    let mut sources = vec![
+        Source::engine(engine.clone()),
+        Source::media(engine.clone()),
+    ];
     let sip = if config.sip.enabled {
         let rooms = EngineRooms::new(engine.clone(), door.clone());
         let sip = Sip::start(config.sip.clone(), rooms).await?;
@@ -239,6 +242,15 @@ mod tests {
     use std::future::{pending, ready};
 
     use super::*;
+
+    #[test]
+    fn every_metric_of_every_part_is_named_by_the_rule() {
+        use palabre_admin::metrics::{ENGINE, OWN, faults, media_families};
+        let sip = sip_source(SipMetrics::default()).families;
+        assert!(sip.len() > 5, "the telephone counts too");
+        let faults = faults(OWN.iter().chain(ENGINE).chain(media_families()).chain(sip));
+        assert!(faults.is_empty(), "{faults:?}");
+    }
 
     #[tokio::test]
     async fn the_end_of_a_part_is_a_failure_that_names_it_and_a_signal_is_none() {

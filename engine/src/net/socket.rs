@@ -65,6 +65,10 @@ pub struct Sent {
     pub bytes: u64,
     /// Trains handed to the kernel.
     pub trains: u64,
+    /// System calls made for them.
+    pub calls: u64,
+    /// Trains the kernel refused to cut, sent datagram by datagram.
+    pub fallbacks: u64,
     /// Datagrams the kernel did not take: full buffer, no route.
     pub dropped: u64,
 }
@@ -219,6 +223,7 @@ impl MediaSocket {
         let mut has_waited = false;
         while from < batch.len() {
             let part = &batch[from..(from + SEND_ENTRIES).min(batch.len())];
+            sent.calls += 1;
             match self.send_part(part) {
                 Ok(count) => {
                     for train in &part[..count] {
@@ -242,6 +247,7 @@ impl MediaSocket {
                     }
                     // No offload on this path, or not for this size: the same bytes one by one.
                     Some(libc::EIO | libc::EINVAL) if part[0].bytes.len() > part[0].segment => {
+                        sent.fallbacks += 1;
                         self.offload_strikes += 1;
                         if self.offload_strikes >= OFFLOAD_STRIKES {
                             self.has_offload = false;

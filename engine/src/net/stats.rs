@@ -55,6 +55,10 @@ counts! {
     bytes_out,
     /// Trains sent: `packets_out / trains` is the mean train length.
     trains,
+    /// System calls that sent them.
+    send_calls,
+    /// Trains sent datagram by datagram because the kernel refused to cut them.
+    fallbacks,
     /// Datagrams the kernel did not take.
     send_drops,
     /// Media for other members dropped because their ring was full.

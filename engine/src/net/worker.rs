@@ -296,6 +296,8 @@ impl Worker {
         self.counts.packets_out.add(sent.datagrams);
         self.counts.bytes_out.add(sent.bytes);
         self.counts.trains.add(sent.trains);
+        self.counts.send_calls.add(sent.calls);
+        self.counts.fallbacks.add(sent.fallbacks);
         self.counts.send_drops.add(sent.dropped);
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use palabre_media::ids::TrackId;
 use palabre_media::sfu::Event;
+use palabre_media::transport::SrtpProfile;
 
 use super::{Clock, Shard};
 use crate::legs::{MixerEvent, RoomId};
@@ -12,7 +13,14 @@ use crate::room::Room;
 impl Shard {
     pub(super) fn media(&mut self, clock: Clock, event: Event) {
         match event {
-            Event::Connected { session, .. } => {
+            Event::Connected { session, profile } => {
+                let counts = &self.planes.counts;
+                let connected = match profile {
+                    SrtpProfile::AeadAes256Gcm => &counts.connected_gcm_256_total,
+                    SrtpProfile::AeadAes128Gcm => &counts.connected_gcm_128_total,
+                    SrtpProfile::AesCm128HmacSha1_80 => &counts.connected_cm_128_total,
+                };
+                connected.add(1);
                 self.with_seat(
                     clock,
                     self.routes.sessions.get(&session).copied(),
@@ -64,7 +72,13 @@ impl Shard {
                     room.quality(seat.participant, &quality);
                 });
             }
-            Event::Adopted { .. } | Event::DataOpen { .. } | Event::TrackStalled { .. } => {}
+            Event::TrackStalled { stalled, .. } => {
+                self.planes
+                    .counts
+                    .track_stalls_total
+                    .add(u64::from(stalled));
+            }
+            Event::Adopted { .. } | Event::DataOpen { .. } => {}
         }
     }
 
