@@ -137,11 +137,13 @@ pub(crate) enum Publicity {
     Listed(Vec<proto::TrackPermission>),
 }
 
-/// Last known quality of the link, for `connection_quality`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Last known quality of both connections, for `connection_quality`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct LinkQuality {
-    pub(crate) score: f32,
-    pub(crate) grade: proto::ConnectionQuality,
+    /// Score of what comes from the participant, while it sends.
+    pub(crate) uplink: Option<f32>,
+    /// Score of what goes to the participant, while something is sent.
+    pub(crate) downlink: Option<f32>,
     /// Others have been told of this grade.
     pub(crate) told: bool,
 }

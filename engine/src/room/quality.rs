@@ -13,13 +13,18 @@ use crate::proto::{self, ConnectionQuality};
 /// How often `connection_quality` is sent.
 const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
 
-impl Default for LinkQuality {
-    fn default() -> Self {
-        Self {
-            score: 4.5,
-            grade: ConnectionQuality::Excellent,
-            told: false,
-        }
+/// Score of a link of which nothing bad is known.
+const BEST: f32 = 4.5;
+
+impl LinkQuality {
+    /// The worse of the two: it is what the participant suffers from.
+    fn score(&self) -> f32 {
+        let known = [self.uplink, self.downlink].into_iter().flatten();
+        known.fold(BEST, f32::min)
+    }
+
+    fn grade(&self) -> ConnectionQuality {
+        grade(self.score())
     }
 }
 
@@ -54,22 +59,23 @@ impl Room {
         let Some(client) = participant.client() else {
             return;
         };
-        let link = if client.subscriber.session == quality.session {
+        let is_downlink = client.subscriber.session == quality.session;
+        let link = if is_downlink {
             quality.downlink
         } else {
             quality.uplink
         };
-        if link.packets == 0 {
-            return;
+        // A link that carries nothing any more says nothing of the other.
+        let score = (link.packets > 0)
+            .then(|| score(link.loss, link.jitter, quality.rtt.unwrap_or_default()));
+        let known = &mut participant.quality;
+        let before = known.grade();
+        if is_downlink {
+            known.downlink = score;
+        } else {
+            known.uplink = score;
         }
-        let score = score(link.loss, link.jitter, quality.rtt.unwrap_or_default());
-        let grade = grade(score);
-        let before = participant.quality;
-        participant.quality = LinkQuality {
-            score,
-            grade,
-            told: before.told && before.grade == grade,
-        };
+        known.told &= known.grade() == before;
     }
 
     /// Sends to each client its own quality and the changes of the others'.
@@ -110,9 +116,13 @@ fn quality_info(participant: &Participant) -> proto::ConnectionQualityInfo {
         quality: if lost {
             ConnectionQuality::Lost
         } else {
-            participant.quality.grade
+            participant.quality.grade()
         } as i32,
-        score: if lost { 0.0 } else { participant.quality.score },
+        score: if lost {
+            0.0
+        } else {
+            participant.quality.score()
+        },
     }
 }
 

@@ -510,6 +510,55 @@ fn a_client_that_does_not_read_is_let_go_with_a_reason() {
 }
 
 #[test]
+fn the_worse_of_both_connections_is_told_whichever_was_measured_last() {
+    use palabre_media::sfu::{Link, Quality};
+    for bad_is_uplink in [true, false] {
+        let mut world = World::new();
+        let mut alice = world.seated("alice");
+        let mut bob = world.seated("bob");
+        world.publish(&mut alice, "mic", TrackType::Audio);
+        let sessions = [world.publisher_of(&alice), world.subscriber_of(&alice)];
+        let report = |world: &mut World, is_uplink: bool, packets, loss| {
+            let link = Link {
+                packets,
+                loss,
+                ..Default::default()
+            };
+            let (uplink, downlink) = match is_uplink {
+                true => (link, Link::default()),
+                false => (Link::default(), link),
+            };
+            world.handle(Input::Media(Event::Quality(Quality {
+                session: sessions[usize::from(!is_uplink)],
+                uplink,
+                downlink,
+                rtt: None,
+            })));
+        };
+        let mut told = |world: &mut World| {
+            world.pass(Duration::from_secs(6));
+            let updates = bob
+                .messages()
+                .into_iter()
+                .filter_map(|message| match message {
+                    Message::ConnectionQuality(update) => Some(update.updates),
+                    _ => None,
+                });
+            let of_alice = updates.flatten().filter(|i| i.participant_sid == alice.sid);
+            of_alice.last().map(|info| info.quality())
+        };
+        told(&mut world);
+        report(&mut world, bad_is_uplink, 100, 0.5);
+        report(&mut world, !bad_is_uplink, 100, 0.0);
+        let poor = proto::ConnectionQuality::Poor;
+        assert_eq!(told(&mut world), Some(poor), "{bad_is_uplink}");
+        report(&mut world, bad_is_uplink, 0, 0.0);
+        let excellent = proto::ConnectionQuality::Excellent;
+        assert_eq!(told(&mut world), Some(excellent), "{bad_is_uplink}");
+    }
+}
+
+#[test]
 fn a_quality_report_of_a_bad_link_is_told_to_the_others() {
     let mut world = World::new();
     let alice = world.seated("alice");
