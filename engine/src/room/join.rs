@@ -272,15 +272,17 @@ impl Room {
     /// Sends fresh tokens where they are due.
     pub(super) fn refresh_tokens(&mut self, cx: &mut Cx<'_>) {
         for participant in self.participants.values_mut() {
-            let grants = participant.grants.clone();
-            if let Some(client) = participant.client_mut()
-                && client.refresh_at <= cx.now
-            {
-                client.refresh_at = cx.now + client.refresh;
-                if let Some(connection) = client.connection {
-                    cx.out
-                        .push((connection, SignalOutput::RefreshToken(grants)));
-                }
+            let Some(client) = participant.client_mut() else {
+                continue;
+            };
+            if client.refresh_at > cx.now {
+                continue;
+            }
+            client.refresh_at = cx.now + client.refresh;
+            if let Some(connection) = client.connection {
+                let grants = participant.grants.clone();
+                cx.out
+                    .push((connection, SignalOutput::RefreshToken(grants)));
             }
         }
     }

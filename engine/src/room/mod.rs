@@ -306,11 +306,15 @@ impl Room {
     /// A track of somebody is no more: nobody receives it, the mixer forgets it.
     fn forget_track(&mut self, track: &Track, cx: &mut Cx<'_>) {
         let voice = leg::is_voice(track);
-        let track = track.id;
+        let (track, sid) = (track.id, track.sid());
         cx.routes.tracks.remove(&track);
         self.tracks_to_match.remove(&track);
         for key in self.participants.keys().copied().collect::<Vec<_>>() {
             self.unsubscribe(key, track, cx);
+            if let Some(client) = self.client_mut(key) {
+                client.choices.remove(sid);
+                client.denied.remove(&track);
+            }
         }
         if voice && self.mixed {
             cx.legs.send(legs::Command::RemoveTrack {

@@ -18,7 +18,8 @@ use crate::proto::signal_response::Message;
 use crate::proto::{self, DisconnectReason, SubscriptionError, VideoQuality};
 use crate::shard::ConnectionId;
 
-/// Choices one client may have on record; older ones stay, newer ones are refused.
+/// Choices one client may have on record: those of tracks that end are forgotten, a known one
+/// may always change, a new one beyond the limit is refused.
 const MAX_CHOICES: usize = 10_000;
 
 /// How long a lower quality must suffice before the publisher is told to stop the higher one.
@@ -41,7 +42,8 @@ impl Room {
                 .flat_map(|tracks| &tracks.track_sids),
         );
         for sid in sids {
-            if sid.len() > super::MAX_NAME || client.choices.len() >= MAX_CHOICES {
+            let is_full = client.choices.len() >= MAX_CHOICES && !client.choices.contains_key(sid);
+            if sid.len() > super::MAX_NAME || is_full {
                 return Err(Refused);
             }
             client.choices.insert(sid.clone(), update.subscribe);

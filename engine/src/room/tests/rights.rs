@@ -586,3 +586,30 @@ fn a_quality_report_of_a_bad_link_is_told_to_the_others() {
     });
     assert!(poor);
 }
+
+#[test]
+fn a_known_choice_may_change_at_the_limit_and_those_of_ended_tracks_make_place() {
+    let mut world = World::new();
+    let mut alice = world.seated("alice");
+    let mut bob = world.seated("bob");
+    let (sid, _) = world.publish(&mut alice, "mic", TrackType::Audio);
+    bob.messages();
+    let choose = |world: &mut World, bob: &mut Client, sids: Vec<String>, subscribe| {
+        let update = proto::UpdateSubscription {
+            track_sids: sids,
+            subscribe,
+            ..Default::default()
+        };
+        let before = world.metrics().signal_requests_refused_total;
+        world.say(bob, Asked::Subscription(update));
+        world.metrics().signal_requests_refused_total == before
+    };
+    let mut sids = vec![sid.clone()];
+    sids.extend((1..10_000).map(|n| format!("TR_{n}")));
+    assert!(choose(&mut world, &mut bob, sids, true));
+    let new = || vec!["TR_new".to_owned()];
+    assert!(!choose(&mut world, &mut bob, new(), true), "the limit");
+    assert!(choose(&mut world, &mut bob, vec![sid], false));
+    world.say(&alice, Asked::Leave(proto::LeaveRequest::default()));
+    assert!(choose(&mut world, &mut bob, new(), true), "one has ended");
+}
