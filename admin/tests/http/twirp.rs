@@ -236,10 +236,20 @@ async fn errors_have_twirps_codes() {
         400,
         "malformed",
     );
+    let alice = json!({ "room": "r", "identity": "alice" });
     is_error(
-        &call(&server, &token, "ListParticipants", json!({ "room": "r" })).await,
+        &call(&server, &token, "GetParticipant", alice).await,
         404,
         "not_found",
+    );
+    let nobody = call(&server, &token, "ListParticipants", json!({ "room": "r" })).await;
+    assert_eq!(nobody.status, 200, "{}", nobody.text());
+    assert!(
+        nobody.json()["participants"]
+            .as_array()
+            .is_none_or(Vec::is_empty),
+        "{}",
+        nobody.text()
     );
     server.script.put("r", &["alice"]);
     let unmute = json!({ "room": "r", "identity": "alice", "trackSid": "TR_1", "muted": false });
