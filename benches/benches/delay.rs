@@ -43,7 +43,7 @@ const PACKET: Duration = Duration::from_millis(20);
 const ROUNDS: u32 = 5;
 
 /// Onsets in a round.
-const ONSETS: u32 = 12;
+const ONSETS: u32 = 10;
 
 /// Packets from one onset to the next: shorter than a word's distance would not let the line fall silent.
 const PERIOD: u32 = 25;
@@ -52,7 +52,7 @@ const PERIOD: u32 = 25;
 const TONE: u32 = 5;
 
 /// Packets before the first onset, in which jitter buffers settle.
-const SETTLE: u32 = 150;
+const SETTLE: u32 = 100;
 
 /// The tone, and how loud a sample ends the silence: 6 % of the tone's peak.
 const HERTZ: f64 = 1_000.0;
@@ -191,12 +191,12 @@ fn report(
     start: &mut dyn FnMut() -> Box<dyn Sender>,
 ) {
     let ear = Ear::new(listener);
+    ear.wait_for_silence();
     let epoch = Instant::now();
     let mut sent = Vec::new();
     let mut latest = Duration::ZERO;
     for round in 0..rounds {
         let mut sender = start();
-        ear.wait_for_silence();
         let phase = Duration::from_millis(4) * round;
         let packets = (epoch.elapsed().as_micros() / PACKET.as_micros()) as u32 + 1;
         let first = epoch + PACKET * packets + phase;
