@@ -30,6 +30,10 @@ use crate::live::Line;
 use crate::places::Place;
 use crate::store::{ApiKey, now};
 
+/// Bytes read from a connection at once, allocated for its whole life. Signals are a few hundred
+/// bytes, descriptions a few thousand: more costs memory for each participant and saves nothing.
+const READ_BUFFER: usize = 8 * 1024;
+
 /// Longest message read. Offers grow by about 4 KiB a track; 32 tracks with simulcast stay below 256 KiB.
 const MESSAGE_LIMIT: usize = 512 * 1024;
 
@@ -266,6 +270,7 @@ async fn connect(
         Err(error) => return Refused::from(error).answer(&app),
     };
     upgrade
+        .read_buffer_size(READ_BUFFER)
         .max_message_size(MESSAGE_LIMIT)
         .max_frame_size(MESSAGE_LIMIT)
         .on_upgrade(move |socket| async move {
