@@ -6,9 +6,11 @@ Runs in a network namespace of its own (test.sh makes it), so that the box's por
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+import urllib.request
 
 from box import FIRMWARE, WORK, Box, Failed, fresh
 
@@ -69,6 +71,17 @@ def claim_and_make_a_room(box):
     return room
 
 
+def page_is_there(box):
+    # Programs get "OK" at this address, browsers the page.
+    request = urllib.request.Request(box.page + "/", headers={"Accept": "text/html"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        text = answer.read().decode()
+    script = re.search(r'src="(/assets/[^"]+)"', text)
+    if not script:
+        raise Failed("the page is not in the image")
+    urllib.request.urlopen(box.page + script.group(1), timeout=60).close()
+
+
 def update(box, version, install_target):
     """Brings a version by stick, pulls it, waits for the restart."""
     path = stick(f"v{version}.img", palabre_plbu=out(box.arch, version, f"palabre-{box.arch}-core-{version}.plbu"))
@@ -92,6 +105,7 @@ def quick(arch):
         step(f"{arch}: first start of version 1")
         box.start()
         note("power on to /readyz, first start", box.ready(ready_target * SLACK), "s", ready_target)
+        page_is_there(box)
         box.said(r"DEVELOPMENT KEYS", 30 * SLACK)
         fingerprint = box.said(r"Certificate\s+(\S+)", 30 * SLACK).group(1)
         step("claimed with the code of the serial line; a wrong code is refused; a room is made")
