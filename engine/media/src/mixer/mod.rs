@@ -223,11 +223,6 @@ impl Mixer {
         self.seats.iter().map(|s| s.id)
     }
 
-    /// Takes every leg out.
-    pub fn into_legs(self) -> impl Iterator<Item = (LegId, Line)> {
-        self.seats.into_iter().map(|s| (s.id, s.line))
-    }
-
     /// Whether somebody watches the leg's voice in the SFU.
     pub fn set_watched(&mut self, id: LegId, watched: bool) {
         if let Some(seat) = self.seats.iter_mut().find(|s| s.id == id) {

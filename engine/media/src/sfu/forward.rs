@@ -35,6 +35,14 @@ const PAD_ABOVE: usize = 300;
 /// packets that differ by a byte, and only equal ones share a train.
 const PAD_TO: usize = 4;
 
+/// Shortest time between two answers for one packet, however short the round trip is said to
+/// be: a lower value lets a peer that asks twice be answered twice.
+const MIN_RESEND_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Packets sent again in one flush at most. A peer that lost more asks again; a higher value
+/// repairs a longer gap at once, and lets one feedback packet make a larger burst.
+const MAX_RESENT_AT_ONCE: u32 = 64;
+
 /// Shortest time between two answers for one packet, when the round trip is not known.
 const RESEND_INTERVAL: Duration = Duration::from_millis(30);
 
@@ -53,6 +61,7 @@ pub(super) struct Subscription {
     picture: PictureContinuity,
     history: SendHistory<Resendable>,
     next_rtx: u64,
+    budget: ResendBudget,
     packets: u32,
     octets: u32,
     /// What the peer last reported.
@@ -105,6 +114,29 @@ struct Resendable {
     with_mid: bool,
 }
 
+/// How many packets were sent again since the last flush.
+#[derive(Debug, Default)]
+struct ResendBudget {
+    round: u64,
+    spent: u32,
+}
+
+impl ResendBudget {
+    /// Whether one more may be sent again in this flush round.
+    fn is_left(&mut self, round: u64) -> bool {
+        if self.round != round {
+            *self = Self { round, spent: 0 };
+        }
+        self.spent < MAX_RESENT_AT_ONCE
+    }
+}
+
+/// Shortest time between two answers for one packet: a round trip, in which the first may still
+/// be on its way.
+fn resend_interval(rtt: Option<Duration>) -> Duration {
+    rtt.unwrap_or(RESEND_INTERVAL).max(MIN_RESEND_INTERVAL)
+}
+
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Forwarded {
@@ -133,6 +165,7 @@ impl Subscription {
             picture: PictureContinuity::default(),
             history: SendHistory::new(capacity),
             next_rtx: 1,
+            budget: ResendBudget::default(),
             packets: 0,
             octets: 0,
             reported: None,
@@ -262,10 +295,14 @@ impl Subscription {
         egress: &mut Egress,
         trains: &mut Trains,
     ) -> bool {
-        let interval = rtt.unwrap_or(RESEND_INTERVAL);
+        if !self.budget.is_left(trains.round()) {
+            return false;
+        }
+        let interval = resend_interval(rtt);
         let Some(sent) = self.history.resend(sequence, now, interval).cloned() else {
             return false;
         };
+        self.budget.spent += 1;
         match (self.parameters.rtx_ssrc, self.parameters.rtx_payload_type) {
             (Some(ssrc), Some(payload_type)) => {
                 self.write_rtx(now, &sent, ssrc, payload_type, egress, trains);
@@ -447,4 +484,30 @@ fn padding(len: usize, segment: Option<usize>) -> u8 {
     let rounded = len.next_multiple_of(PAD_TO);
     let joined = segment.filter(|segment| (rounded..=rounded + PAD_TO).contains(segment));
     (joined.unwrap_or(rounded) - len) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_flush_sends_so_many_again_and_the_next_as_many() {
+        let mut budget = ResendBudget::default();
+        for round in [1, 2, 3] {
+            let mut sent = 0;
+            while budget.is_left(round) {
+                budget.spent += 1;
+                sent += 1;
+            }
+            assert_eq!(sent, MAX_RESENT_AT_ONCE);
+        }
+    }
+
+    #[test]
+    fn a_packet_is_answered_once_in_a_round_trip_and_never_more_often_than_each_20_ms() {
+        let ms = Duration::from_millis;
+        for (rtt, interval) in [(None, 30), (Some(0), 20), (Some(3), 20), (Some(80), 80)] {
+            assert_eq!(resend_interval(rtt.map(ms)), ms(interval));
+        }
+    }
 }

@@ -268,7 +268,10 @@ impl Router {
                 let handled = session.transport.handle_datagram(now, from, to, datagram);
                 // An authenticated check is what ties an address to a session.
                 if handled.is_ok() {
-                    if let Some(old) = session.add_address(from) {
+                    // The old address may have become another session's since.
+                    if let Some(old) = session.add_address(from)
+                        && self.by_address.get(&old) == Some(&place)
+                    {
                         self.by_address.remove(&old);
                     }
                     self.by_address.insert(from, place);
