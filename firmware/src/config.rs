@@ -3,7 +3,7 @@
 //! What the keys are is declared by the parts themselves (see `palabre_engine::settings`);
 //! this file only finds the section and says where a mistake stands.
 
-use palabre_engine::settings::{RawValue, Rejected, Section};
+use palabre_engine::settings::{RawValue, Rejected, Section, Setting};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -32,7 +32,48 @@ palabre_engine::settings! {
         /// "info,palabre_sip=debug". What Palabre itself writes at "info" and above holds no name,
         /// number or address. The libraries named here may write what a peer sent, or a slow
         /// statement with what it stores: keep them quiet unless you look for a fault.
-        pub level: String = QUIET.to_owned(),
+        pub level: Level = Level(QUIET.to_owned()),
+    }
+}
+
+/// How much is written, or how much of which part: the directives of `tracing`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Level(String);
+
+impl Level {
+    const NAMES: [&'static str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Refuses what `tracing` would not understand, and what it would take for the name of a part: a
+    /// level written wrong would silence everything.
+    fn check(text: &str) -> Result<(), String> {
+        for directive in text.split(',').map(str::trim).filter(|d| !d.is_empty()) {
+            let level = directive
+                .rsplit_once('=')
+                .map_or(directive, |(_, level)| level);
+            if !Self::NAMES.contains(&level.to_ascii_lowercase().as_str()) {
+                let unknown = unknown("level", level, &Self::NAMES);
+                return Err(format!("names an {unknown}"));
+            }
+        }
+        tracing_subscriber::EnvFilter::try_new(text)
+            .map(drop)
+            .map_err(|error| format!("is not understood: {error}"))
+    }
+}
+
+impl Setting for Level {
+    fn read(value: &RawValue) -> Result<Self, String> {
+        let text = String::read(value)?;
+        Self::check(&text)?;
+        Ok(Self(text))
+    }
+
+    fn write(&self) -> String {
+        self.0.write()
     }
 }
 
@@ -241,7 +282,7 @@ mod tests {
         });
         assert_eq!(result, Ok(()));
         assert_eq!(storage.folder, PathBuf::from("/var/lib/palabre"));
-        assert_eq!(log.level, "debug");
+        assert_eq!(log.level.as_str(), "debug");
     }
 
     #[test]
@@ -269,6 +310,25 @@ mod tests {
             error.to_string(),
             "f, line 2: `log.level` expected a string in quotes, found an integer"
         );
+    }
+
+    #[test]
+    fn a_level_written_wrong_is_refused_with_its_line_and_the_nearest() {
+        let refused = |level: &str| {
+            let text = format!("[log]\nlevel = \"{level}\"\n");
+            let (result, ..) = with(|s| apply_file(&text, "f", s));
+            result.err().map(|error| error.to_string())
+        };
+        assert_eq!(
+            refused("inof").as_deref(),
+            Some("f, line 2: `log.level` names an unknown level: `inof`; did you mean `info`?")
+        );
+        assert!(refused("info,palabre_sip=debgu").is_some_and(|e| e.contains("`debug`")));
+        assert!(refused("palabre_sip").is_some_and(|e| e.contains("it has off, error")));
+        assert!(refused("info,[=debug").is_some());
+        for level in ["warn", "INFO", "info,palabre_sip=trace", QUIET, "off"] {
+            assert_eq!(refused(level), None, "{level}");
+        }
     }
 
     #[test]

@@ -50,10 +50,7 @@ fn main() -> ExitCode {
     if asked == Asked::PrintConfig {
         return print(&config::print(&config.sections()));
     }
-    let filter = match tracing_subscriber::EnvFilter::try_new(&config.log.level) {
-        Ok(filter) => filter,
-        Err(error) => return fail(&format!("`log.level` is not understood: {error}")),
-    };
+    let filter = tracing_subscriber::EnvFilter::new(config.log.level.as_str());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
