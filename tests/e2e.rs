@@ -72,6 +72,31 @@ fn assert_hears_at(played: Dbfs, who: &str, wanted: &[u32], own: &[u32], heard: 
     }
 }
 
+/// What a party has of somebody who is muted: none of these tones. No sample at all is silence too, and is said so.
+fn assert_silent(who: &str, heard: Option<Recording>, tones: &[u32]) {
+    let heard = heard.map(|heard| heard.last(3.0));
+    let Some(heard) = heard.filter(|heard| !heard.samples.is_empty()) else {
+        println!("{who}: not one sample");
+        return;
+    };
+    heard.keep(who);
+    let limit = PLAYED - LOST - APART;
+    for hertz in tones {
+        let leak = heard.leak(*hertz, &[]);
+        let hidden = leak.hidden(limit);
+        println!(
+            "{who}: {hertz} Hz at {:.0} dBFS, {hidden} of {} windows spoilt",
+            leak.level, leak.windows
+        );
+        assert!(
+            leak.level <= limit,
+            "{who}: {hertz} Hz at {:.1} dBFS",
+            leak.level
+        );
+        assert!(hidden * 4 <= leak.windows, "{who}: too many gaps");
+    }
+}
+
 /// Listens to a line on which `gone` was just silenced: it may end within [`SILENCED_WITHIN`], and
 /// from there on nothing of it may be heard.
 fn assert_silenced(who: &str, wanted: &[u32], own: u32, gone: u32, phone: &mut Peer) {
@@ -255,6 +280,22 @@ fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
         });
     }
 
+    // Our transport-wide feedback steers what a browser sends: its estimate leaves the 1 Mbit/s it starts from, and its
+    // encoders are given it.
+    alice.until(
+        "a send rate that grew",
+        60,
+        &json!({"do": "sending"}),
+        |all| {
+            let all = all.as_array().expect("a list");
+            let figures = |kind, name: &str| {
+                let of_kind = all.iter().filter(move |one| one["kind"] == kind);
+                of_kind.filter_map(|one| one[name].as_f64()).sum::<f64>()
+            };
+            figures("video", "target") > 300_000.0 && figures("path", "available") > 1_100_000.0
+        },
+    );
+
     // The profile that costs least.
     let profiles = alice.call(json!({"do": "profiles"}));
     let profiles = profiles.as_array().expect("a list");
@@ -295,6 +336,24 @@ fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
         BRUNO,
         &mut phone,
     );
+    for (who, peer, own, other, other_id) in [
+        ("Alice", &mut alice, ALICE, SDK, &sdk_id),
+        ("the SDK", &mut sdk, SDK, ALICE, &alice_id),
+    ] {
+        peer.event("track-muted", 15, |e| e["identity"] == bruno_id.as_str());
+        let mut heard = peer.hear(3_500);
+        assert_silent(
+            &format!("{who}, of Bruno muted"),
+            heard.remove(&bruno_id),
+            &[BRUNO, own, other, PHONE],
+        );
+        assert_hears(
+            &format!("{who}, with Bruno muted"),
+            &[other],
+            &[own, BRUNO],
+            &from(heard, other_id),
+        );
+    }
     bruno.call(json!({"do": "microphone", "enabled": true}));
     alice.event("track-unmuted", 15, |e| e["identity"] == bruno_id.as_str());
 

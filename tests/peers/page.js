@@ -156,6 +156,7 @@ window.peer = {
     const report = await room.engine.pcManager.publisher.getStats();
     report.forEach((s) => {
       if (s.type === 'outbound-rtp') out.push({ kind: s.kind, rid: s.rid, bytes: s.bytesSent, target: s.targetBitrate, width: s.frameWidth, nack: s.nackCount, pli: s.pliCount });
+      if (s.type === 'candidate-pair' && s.nominated) out.push({ kind: 'path', available: s.availableOutgoingBitrate });
     });
     return out;
   },
