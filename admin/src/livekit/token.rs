@@ -32,6 +32,12 @@ pub enum TokenError {
     /// Signed otherwise than with HS256, or with extensions we do not know.
     #[error("invalid authorization token: only HS256 signatures are accepted")]
     Algorithm,
+    /// A `kind` of participant that is none of LiveKit's.
+    #[error(
+        "invalid authorization token: its kind of participant is not known here; leave it out, or name one of LiveKit's \
+         (standard, ingress, egress, sip, agent...)"
+    )]
+    Kind,
     /// No key of this name.
     #[error("invalid API key: the token's issuer is not known here")]
     UnknownKey,

@@ -85,7 +85,7 @@ impl Claims {
         let kind = match self.kind.as_str() {
             "" => proto::participant_info::Kind::Standard,
             kind => proto::participant_info::Kind::from_str_name(&kind.to_ascii_uppercase())
-                .ok_or(TokenError::Malformed)?,
+                .ok_or(TokenError::Kind)?,
         };
         let kind_details = self
             .kind_details

@@ -137,6 +137,17 @@ fn forged_tokens_are_refused() {
     }
     let doubled = token(r#"{"iss":"APIkey","exp":1790000100,"exp":9999999999}"#);
     assert_eq!(check(&doubled), Err(TokenError::Malformed));
+    let of_kind = |kind: &str| {
+        check(&token(&format!(
+            r#"{{"iss":"APIkey","exp":1790000100,"kind":"{kind}"}}"#
+        )))
+    };
+    for known in ["", "standard", "SIP", "agent", "ingress", "egress"] {
+        assert!(of_kind(known).is_ok(), "{known}");
+    }
+    let refused = of_kind("robot").expect_err("no kind of LiveKit's");
+    assert_eq!(refused, TokenError::Kind);
+    assert!(refused.to_string().contains("kind of participant"));
 }
 
 /// 20,000 mutations of a good token: none is taken, none panics.
