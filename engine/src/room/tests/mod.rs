@@ -3,6 +3,7 @@
 mod flow;
 mod hostile;
 mod messages;
+mod mirror;
 mod rights;
 mod sdp;
 mod speakers;
