@@ -145,7 +145,11 @@ fn samples(workers: &[WorkerStats], mixer: MixerStats, engine: MetricsSnapshot) 
     }
     let mut samples: Vec<Sample> = Vec::new();
     samples.extend(WORKERS.iter().map(|line| line.sample(workers)));
-    samples.extend(PROFILES.iter().map(|line| line.sample(&[engine.clone()])));
+    samples.extend(
+        PROFILES
+            .iter()
+            .map(|line| line.sample(std::slice::from_ref(&engine))),
+    );
     samples.extend(MIXER.iter().map(|line| line.sample(&[mixer])));
     #[allow(clippy::cast_precision_loss)] // counters stay far below 2^53
     samples.extend(dropped.into_iter().map(|(reason, count)| Sample {

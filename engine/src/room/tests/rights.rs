@@ -544,8 +544,8 @@ fn the_worse_of_both_connections_is_told_whichever_was_measured_last() {
                     Message::ConnectionQuality(update) => Some(update.updates),
                     _ => None,
                 });
-            let of_alice = updates.flatten().filter(|i| i.participant_sid == alice.sid);
-            of_alice.last().map(|info| info.quality())
+            let mut of_alice = updates.flatten().filter(|i| i.participant_sid == alice.sid);
+            of_alice.next_back().map(|info| info.quality())
         };
         told(&mut world);
         report(&mut world, bad_is_uplink, 100, 0.5);
