@@ -12,7 +12,7 @@
 //!
 //! With `--janus`, Janus' AudioBridge does the same in the same run.
 //!
-//! `cargo build --release -p palabre && cargo bench -p palabre-benches --bench delay [-- --janus]`
+//! `cargo bench -p palabre-benches --bench delay [-- --janus]`
 #![allow(clippy::print_stdout)] // a bench prints its table
 
 mod load;

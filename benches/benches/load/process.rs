@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use palabre_tests::program::{Program, expected};
@@ -9,11 +10,21 @@ use palabre_tests::program::{Program, expected};
 /// Ticks a second of the figures in /proc: `USER_HZ`, 100 on all machines we build for.
 const USER_HZ: u64 = 100;
 
-/// The program on free ports of loopback. Says how to build it and ends this process when it is
-/// not there; without measuring, says so and gives none.
+/// The program on free ports of loopback, built as it is now when it is to be measured. Ends this
+/// process when that fails; without measuring, says that it is not there and gives none.
 #[allow(clippy::exit)] // the end of a bench's process is its report
 pub(crate) fn program(options: &[(&str, &str)]) -> Option<Program> {
     let binary = expected();
+    if palabre_benches::is_measuring() {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = Command::new(cargo)
+            .args(["build", "--release", "--locked", "--quiet", "-p", "palabre"])
+            .status();
+        if !built.is_ok_and(|status| status.success()) {
+            println!("the program does not build, so it is not measured");
+            std::process::exit(1);
+        }
+    }
     if !binary.exists() {
         let profile = if cfg!(debug_assertions) {
             ""

@@ -13,7 +13,7 @@
 //! With `--janus`, Janus' VideoRoom does the same work in the same run, for the same guests; it
 //! needs root, for a network of its own.
 //!
-//! `cargo build --release -p palabre && cargo bench -p palabre-benches --bench viewers [-- N --janus]`
+//! `cargo bench -p palabre-benches --bench viewers [-- N --janus]`
 #![allow(clippy::print_stdout)] // a bench prints its table
 
 mod farm;
