@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by `firmware/run` and `tests/run`: collects the Debian packages that are missing and
 # installs them when this user may; otherwise says exactly which command would.
 

@@ -248,7 +248,11 @@ impl Metrics {
                 "Bugs that were contained; each cost one call or one message.",
                 &counts.panics,
             ),
-            one("palabre_sip_calls", "Calls now.", &counts.calls_now),
+            one(
+                "palabre_sip_calls",
+                "Calls going on now.",
+                &counts.calls_now,
+            ),
             one(
                 "palabre_sip_calls_in_rooms",
                 "Callers in rooms now.",
