@@ -83,6 +83,7 @@ fn assert_silent(who: &str, heard: Option<Recording>, tones: &[u32]) {
     let limit = PLAYED - LOST - APART;
     for hertz in tones {
         let leak = heard.leak(*hertz, &[]);
+        assert!(leak.windows >= 10, "{who}: only {:.1} s", heard.seconds());
         let hidden = leak.hidden(limit);
         println!(
             "{who}: {hertz} Hz at {:.0} dBFS, {hidden} of {} windows spoilt",
@@ -280,8 +281,8 @@ fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
         });
     }
 
-    // Our transport-wide feedback steers what a browser sends: its estimate leaves the 1 Mbit/s it starts from, and its
-    // encoders are given it.
+    // A browser that negotiated our transport-wide feedback and had none would stay at 30 kbit/s: its estimate leaves the
+    // 1 Mbit/s it starts from, and its encoders are given it.
     alice.until(
         "a send rate that grew",
         60,
@@ -308,6 +309,21 @@ fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
             "{profiles:?}"
         );
     }
+
+    let metrics = program.metrics();
+    let connected = |profiles: &str| -> f64 {
+        let name = "palabre_media_sessions_connected_total{profile=";
+        let page = metrics
+            .lines()
+            .filter(|line| line.starts_with(name) && line.contains(profiles));
+        page.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    };
+    assert!(
+        connected("_GCM\"") >= 4.0,
+        "two browsers, two connections each"
+    );
+    assert_eq!(connected("SHA1"), 0.0);
 
     // Data, to everybody and to one.
     alice.call(json!({"do": "send", "text": "bonjour", "reliable": true}));

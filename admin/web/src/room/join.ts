@@ -19,7 +19,13 @@ export function newRoom(): Room {
 /** Asks the box for a token, then enters. */
 export async function enter(door: Door, name: string, room: Room): Promise<Ticket> {
   const ticket = await api.join(door, name);
-  await room.connect(signalUrl(ticket), ticket.token, { autoSubscribe: true });
+  try {
+    await room.connect(signalUrl(ticket), ticket.token, { autoSubscribe: true });
+  } catch (error) {
+    // A browser hides why a socket was refused. The door says it, when the room has filled up since.
+    await api.join(door, name);
+    throw error;
+  }
   return ticket;
 }
 
