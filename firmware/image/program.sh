@@ -29,13 +29,16 @@ mkdir -p "$WORK/target" "$WORK/program/$arch"
 export BINDS="${CARGO_HOME:-$HOME/.cargo}/registry:/cargo/registry"
 # compile FLAGS PACKAGE...: into a folder of its own when the flags differ, so that they do not undo each other's work.
 compile() {
-  local folder=$1 flags=$2
+  local folder=$1 flags=$2 library=()
   shift 2
-  tool env CARGO_HOME=/cargo CARGO_TARGET_DIR="/w/target/$folder" CARGO_NET_OFFLINE=true PALABRE_WEB=built RUSTFLAGS="$flags" \
+  if [ ! -d "$TOOLS/usr/lib/rustlib/$RUST_TARGET/lib" ]; then
+    library=(-Z "build-std=std,panic_unwind,panic_abort")
+  fi
+  tool env ${library:+RUSTC_BOOTSTRAP=1} CARGO_HOME=/cargo CARGO_TARGET_DIR="/w/target/$folder" CARGO_NET_OFFLINE=true PALABRE_WEB=built RUSTFLAGS="$flags" \
     CARGO_BUILD_JOBS="${CARGO_BUILD_JOBS:-default}" \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
     CXX_aarch64_unknown_linux_gnu=aarch64-linux-gnu-g++ AR_aarch64_unknown_linux_gnu=aarch64-linux-gnu-ar \
-    cargo build --manifest-path /src/Cargo.toml --release --locked --offline --target "$RUST_TARGET" "$@"
+    cargo build "${library[@]}" --manifest-path /src/Cargo.toml --release --locked --offline --target "$RUST_TARGET" "$@"
 }
 
 # ship FOLDER PROGRAM: without debugging symbols; those stay beside it in the target folder.

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Makes the tools root: a Debian 13 tree with everything that builds, signs and emulates an image, and the Rust compiler
 # for both machines. Made once, then kept until its package list changes. Needs root, mmdebstrap and a Debian mirror.
+# Backports bring a new compiler to amd64 days before arm64 has its library: until then that is built from rust-src.
 set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -30,7 +31,8 @@ sources trixie trixie-updates trixie-security trixie-backports >"$WORK/tools.lis
 mmdebstrap --variant=apt --architectures=amd64,arm64 --include="$plain" "${options[@]}" \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-  --customize-hook="chroot \"\$1\" apt-get install -y -q --no-install-recommends $newer" \
+  --customize-hook="chroot \"\$1\" sh -c 'install() { apt-get install -y -q --no-install-recommends \"\$@\"; }
+    install $newer || install ${newer/libstd-rust-dev:arm64/rust-src}'" \
   trixie "$TOOLS.new" "$WORK/tools.list" >"$WORK/tools.log" 2>&1 ||
   die "the tools root could not be made; the end of $WORK/tools.log: $(tail -n 5 "$WORK/tools.log")"
 # shellcheck disable=SC2016 # dpkg-query expands it
