@@ -1,6 +1,6 @@
 //! The media socket: batched receive, trains by segmentation offload, sleeping, waking, pinning.
 //!
-//! The only module with `unsafe`: each block is one call into the kernel, or one look at what it
+//! The only module of this crate with `unsafe`: each block is one call into the kernel, or one look at what it
 //! wrote, with buffers this module owns. Knows nothing of sessions or protocols.
 //!
 //! ```text
@@ -245,10 +245,14 @@ impl MediaSocket {
                             Some(SEND_PATIENCE),
                         );
                     }
-                    // No offload on this path, or not for this size: the same bytes one by one.
-                    Some(libc::EIO | libc::EINVAL) if part[0].bytes.len() > part[0].segment => {
+                    // Not for this size: a segment longer than the path's MTU must be sent in fragments, which
+                    // offload does not do (EINVAL in older kernels). Or not on this path at all (EIO): only that
+                    // counts against offload.
+                    Some(error @ (libc::EMSGSIZE | libc::EINVAL | libc::EIO))
+                        if part[0].bytes.len() > part[0].segment =>
+                    {
                         sent.fallbacks += 1;
-                        self.offload_strikes += 1;
+                        self.offload_strikes += u32::from(error == libc::EIO);
                         if self.offload_strikes >= OFFLOAD_STRIKES {
                             self.has_offload = false;
                         }
@@ -440,6 +444,40 @@ mod tests {
             let lengths: Vec<_> = read(&theirs, 5).iter().map(Vec::len).collect();
             assert_eq!(lengths, [1000, 1000, 1000, 250, 7]);
         }
+    }
+
+    #[test]
+    fn a_train_longer_than_the_path_allows_leaves_in_fragments() {
+        std::thread::spawn(|| {
+            if !palabre_tests::network::isolated() {
+                return;
+            }
+            let mtu = ["link", "set", "lo", "mtu", "1500"];
+            let status = std::process::Command::new("ip").args(mtu).status();
+            assert!(status.unwrap().success());
+            let (mut ours, theirs) = pair();
+            let to = theirs.local_addr().unwrap();
+            // 28 bytes are IPv4's and UDP's: 1472 fit, 1473 do not, and both must arrive.
+            for segment in [1_472, 1_473, 1_500] {
+                let bytes = vec![7; segment * 3 - 10];
+                for _ in 0..2 * OFFLOAD_STRIKES {
+                    let sent = ours.send(
+                        [Train {
+                            to,
+                            segment,
+                            bytes: &bytes,
+                        }]
+                        .into_iter(),
+                    );
+                    assert_eq!((sent.datagrams, sent.dropped), (3, 0), "{segment}");
+                    let lengths: Vec<_> = read(&theirs, 3).iter().map(Vec::len).collect();
+                    assert_eq!(lengths, [segment, segment, segment - 10]);
+                }
+            }
+            assert!(ours.has_offload(), "shorter trains still gain by it");
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]
