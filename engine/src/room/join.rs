@@ -8,7 +8,7 @@ use palabre_media::sfu::SessionConfig;
 use palabre_media::transport::{DataChannelPolicy, IceCredentials, TransportConfig};
 
 use super::context::{Cx, ParticipantKey, Seat};
-use super::participant::{Client, Link, LinkQuality, Participant, Publicity, Subscriber};
+use super::participant::{Client, Link, LinkQuality, Participant, Publicity, Ssrcs, Subscriber};
 use super::{Departure, MAX_METADATA, MAX_NAME, Room, attributes_fit};
 use crate::config::RoomsConfig;
 use crate::error::{JoinError, RoomError};
@@ -188,6 +188,7 @@ impl Room {
                 choices: HashMap::new(),
                 denied: HashSet::new(),
                 subscriptions: BTreeMap::new(),
+                ssrcs: Ssrcs::starting_at(cx.nonzero()),
                 publisher: None,
                 subscriber,
                 last_sequence: 0,

@@ -64,6 +64,7 @@ pub(crate) struct Client {
     /// Tracks it was told it may not have.
     pub(crate) denied: HashSet<TrackId>,
     pub(crate) subscriptions: BTreeMap<TrackId, Subscription>,
+    pub(crate) ssrcs: Ssrcs,
     pub(crate) publisher: Option<Publisher>,
     pub(crate) subscriber: Subscriber,
     /// Number of the last reliable packet routed.
@@ -96,6 +97,33 @@ pub(crate) struct Subscriber {
     /// Credentials changed; the workers learn the client's with the answer.
     pub(crate) restarting: bool,
     pub(crate) connected: bool,
+}
+
+/// SSRCs of one connection that we send under: none is ever given twice, also not after its subscription ended.
+///
+/// RFC 3550 §8.1 asks for random ones. Here the first is random and the others are too far apart to be guessed by
+/// accident, because under one SRTP key an SSRC that comes again would use its packet numbers again, and with
+/// AEAD_AES_GCM a number used twice gives the key away (RFC 7714 §10.1).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ssrcs(u32);
+
+impl Ssrcs {
+    /// An odd step visits all 2^32 numbers before it comes back; this one, 2^32 divided by the golden ratio, spreads them.
+    const STEP: u32 = 0x9E37_79B9;
+
+    pub(crate) fn starting_at(random: u32) -> Self {
+        Self(random)
+    }
+
+    /// The next one. Never 0, which is reserved, nor 1, under which we report.
+    pub(crate) fn take(&mut self) -> u32 {
+        loop {
+            self.0 = self.0.wrapping_add(Self::STEP);
+            if self.0 > 1 {
+                return self.0;
+            }
+        }
+    }
 }
 
 /// One track as it is sent to one client.
@@ -243,5 +271,22 @@ impl Participant {
     /// The track of this number.
     pub(crate) fn track_mut(&mut self, id: TrackId) -> Option<&mut Track> {
         self.tracks.iter_mut().find(|track| track.id == id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ssrc_is_given_once() {
+        for start in [0, 1, u32::MAX, 0x61C8_8647, 0x61C8_8648] {
+            let mut ssrcs = Ssrcs::starting_at(start);
+            let mut seen = HashSet::new();
+            for _ in 0..100_000 {
+                let ssrc = ssrcs.take();
+                assert!(ssrc > 1 && seen.insert(ssrc), "{ssrc}");
+            }
+        }
     }
 }

@@ -102,17 +102,17 @@ impl Room {
         let (kind, track_sid) = (track.kind, track.sid().to_owned());
 
         if asked && shown && !has {
-            let subscription = Subscription {
-                id: cx.ids.subscription(),
-                track_sid,
-                kind,
-                ssrc: cx.nonzero(),
-                rtx_ssrc: (kind == MediaKind::Video).then(|| cx.nonzero()),
-                mid: None,
-                sending: false,
-                setting: Setting::default(),
-            };
             if let Some(client) = self.client_mut(key) {
+                let subscription = Subscription {
+                    id: cx.ids.subscription(),
+                    track_sid,
+                    kind,
+                    ssrc: client.ssrcs.take(),
+                    rtx_ssrc: (kind == MediaKind::Video).then(|| client.ssrcs.take()),
+                    mid: None,
+                    sending: false,
+                    setting: Setting::default(),
+                };
                 client.subscriptions.insert(id, subscription);
                 client.subscriber.dirty = true;
             }
