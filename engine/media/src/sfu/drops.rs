@@ -46,12 +46,12 @@ pub enum DropReason {
 
 impl DropReason {
     /// Number of reasons: the length of a table of counters.
-    pub const COUNT: usize = 14 + 8 + RtpError::ALL.len() + RtcpError::ALL.len();
+    pub const COUNT: usize = 14 + 9 + RtpError::ALL.len() + RtcpError::ALL.len();
 
     /// Its place in a table of counters.
     pub fn index(self) -> usize {
         const TRANSPORT: usize = 14;
-        const RTP: usize = TRANSPORT + 8;
+        const RTP: usize = TRANSPORT + 9;
         const RTCP: usize = RTP + RtpError::ALL.len();
         match self {
             DropReason::Unclassified => 0,
@@ -216,6 +216,7 @@ mod tests {
             DatagramRefusal::StunWrongUser,
             DatagramRefusal::StunIntegrity,
             DatagramRefusal::DtlsUnknownAddress,
+            DatagramRefusal::DtlsMalformed,
             DatagramRefusal::DtlsFlood,
             DatagramRefusal::Closed,
         ];

@@ -55,6 +55,25 @@ pub(super) enum DtlsOutput {
     Closed(CloseReason),
 }
 
+/// Whether a datagram is whole records, one after the other: type, version, epoch, number, length, and so many bytes
+/// (RFC 6347 §4.1; the version of a first ClientHello may be DTLS 1.0's).
+fn is_records(mut datagram: &[u8]) -> bool {
+    /// change_cipher_spec to tls12_cid, as IANA registered them.
+    const TYPES: std::ops::RangeInclusive<u8> = 20..=25;
+    while let Some((header, rest)) = datagram.split_first_chunk::<13>() {
+        let [kind, major, minor, .., high, low] = *header;
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        if !TYPES.contains(&kind) || major != 0xFE || minor < 0xFD || rest.len() < length {
+            return false;
+        }
+        datagram = &rest[length..];
+        if datagram.is_empty() {
+            return true;
+        }
+    }
+    false
+}
+
 impl DtlsServer {
     pub(super) fn new(certificate: Certificate) -> Self {
         Self {
@@ -82,6 +101,8 @@ impl DtlsServer {
     pub(super) fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DatagramRefusal> {
         match self.state {
             State::Closed => return Err(DatagramRefusal::Closed),
+            // The association would drop it too, but in silence.
+            _ if !is_records(datagram) => return Err(DatagramRefusal::DtlsMalformed),
             State::Handshake if self.handshake_datagrams >= MAX_HANDSHAKE_DATAGRAMS => {
                 return Err(DatagramRefusal::DtlsFlood);
             }
@@ -229,5 +250,32 @@ impl DtlsServer {
             self.held.clear();
             self.outputs.push_back(DtlsOutput::Closed(reason));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_records_and_nothing_else_are_handed_on() {
+        let record = |kind: u8, minor: u8, payload: &[u8]| {
+            let mut bytes = vec![kind, 0xFE, minor, 0, 0, 0, 0, 0, 0, 0, 1];
+            bytes.extend((payload.len() as u16).to_be_bytes());
+            bytes.extend(payload);
+            bytes
+        };
+        let (hello, data) = (record(22, 0xFF, b"hello"), record(23, 0xFD, b""));
+        assert!(is_records(&hello) && is_records(&data));
+        assert!(is_records(&[hello.clone(), data.clone()].concat()));
+        for cut in 0..hello.len() {
+            assert!(!is_records(&hello[..cut]), "{cut}");
+            assert!(
+                cut == 0 || !is_records(&[&data[..], &hello[..cut]].concat()),
+                "{cut}"
+            );
+        }
+        assert!(!is_records(&record(26, 0xFD, b"x")) && !is_records(&record(19, 0xFD, b"x")));
+        assert!(!is_records(&record(22, 0x03, b"x")));
     }
 }

@@ -220,6 +220,8 @@ pub enum DatagramRefusal {
     StunIntegrity,
     /// DTLS from an address that passed no ICE check.
     DtlsUnknownAddress,
+    /// Not a sequence of whole DTLS 1.2 records (RFC 6347 §4.1).
+    DtlsMalformed,
     /// More handshake datagrams than an honest handshake needs.
     DtlsFlood,
     /// The transport is closed.
@@ -236,6 +238,7 @@ impl DatagramRefusal {
             Self::StunWrongUser => "stun_wrong_user",
             Self::StunIntegrity => "stun_integrity",
             Self::DtlsUnknownAddress => "dtls_unknown_address",
+            Self::DtlsMalformed => "dtls_malformed",
             Self::DtlsFlood => "dtls_flood",
             Self::Closed => "transport_closed",
         }

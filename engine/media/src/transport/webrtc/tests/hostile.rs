@@ -22,6 +22,13 @@ fn dtls_from_an_unchecked_address_is_refused() {
             .handle_datagram(world.now, address(CLIENT), address(SERVER), &[0x80, 96, 0]),
         Err(DatagramRefusal::NotTransport)
     );
+    let cut = &hello[..hello.len() - 1];
+    assert_eq!(
+        world
+            .server
+            .handle_datagram(world.now, address(CLIENT), address(SERVER), cut),
+        Err(DatagramRefusal::DtlsMalformed)
+    );
 }
 
 #[test]
