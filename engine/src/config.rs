@@ -14,6 +14,9 @@ crate::settings! {
         pub announced: Vec<SocketAddr> = Vec::new(),
         /// Media threads; unset = one per core.
         pub workers: Option<usize> = None, where |n| n.is_none_or(|n| (1..=64).contains(&n)), "between 1 and 64",
+        /// Real-time priority of the media threads; the mixer gets one more. On a machine that does other work too,
+        /// sound and pictures then keep their time. Needs the right to it (RLIMIT_RTPRIO). Unset = ordinary.
+        pub priority: Option<u8> = None, where |n| n.is_none_or(|n| (1..=50).contains(&n)), "between 1 and 50",
     }
 }
 

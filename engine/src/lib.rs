@@ -22,6 +22,7 @@ pub mod leg;
 pub mod legs;
 pub mod metrics;
 pub mod net;
+pub mod priority;
 pub mod settings;
 
 mod backlog;

@@ -22,6 +22,7 @@ use crate::error::StartError;
 use crate::legs::{self, MixerConfig, Mixers};
 use crate::metrics::Counts;
 use crate::net::{EventSink, StartWorkersError, Workers, WorkersConfig, WorkersError};
+use crate::priority::Priority;
 use crate::room::{Host, LegPlane, MediaPlane, Random};
 use crate::shard::{Clock, Input, Planes, Shard};
 
@@ -121,9 +122,11 @@ impl Runtime {
             Certificate::generate().map_err(|error| StartError::Certificate(error.to_string()))?;
         let (shard, inputs) = std::sync::mpsc::channel();
         let waiting_data = Arc::new(Backlog::default());
+        let priority = Priority::new(config.media.priority);
         let workers = Workers::start(WorkersConfig {
             media: config.media.bind,
             workers: config.media.workers,
+            priority,
             limits: Default::default(),
             certificate,
             events: sink(shard.clone(), Arc::clone(&waiting_data), Arc::clone(counts)),
@@ -150,6 +153,8 @@ impl Runtime {
             legs::start(
                 MixerConfig {
                     quality: quality(config),
+                    // A tick serves a whole room; a worker's packet can wait for it.
+                    priority: priority.above(),
                     ..MixerConfig::default()
                 },
                 &mixers,

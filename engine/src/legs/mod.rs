@@ -44,6 +44,7 @@ pub fn start(
     std::thread::Builder::new()
         .name("mixer".to_owned())
         .spawn(move || {
+            config.priority.take_or_say("mixer");
             thread::MixerThread::new(config, commands, mesh, counters, Box::new(events)).run();
         })
 }

@@ -24,6 +24,8 @@ use palabre_media::mixer::{Line, Mixer, MixerCounts, MixerParameters};
 use palabre_media::rtp::rtcp::NtpTime;
 use palabre_media::sfu::{Codec, MeshMessage, Packet, PacketPool};
 
+use crate::priority::Priority;
+
 use super::command::{Command, LegEvent, MixerEvent, RemovedReason, RoomId};
 use super::mesh::Mesh;
 use super::station::{Station, stream_start};
@@ -53,6 +55,8 @@ pub struct MixerConfig {
     pub media_timeout: Duration,
     /// Opus settings of mixes and voices.
     pub quality: Quality,
+    /// Of the mixer's thread.
+    pub priority: Priority,
 }
 
 impl Default for MixerConfig {
@@ -60,6 +64,7 @@ impl Default for MixerConfig {
         Self {
             media_timeout: Duration::from_secs(30),
             quality: Quality::default(),
+            priority: Priority::default(),
         }
     }
 }

@@ -36,6 +36,8 @@ use palabre_media::transport::{
 pub use mesh::MeshMember;
 pub use stats::WorkerStats;
 
+use crate::priority::Priority;
+
 use mesh::{Mailbox, Member, Order};
 use socket::MediaSocket;
 use stats::Counts;
@@ -52,6 +54,8 @@ pub struct WorkersConfig {
     pub media: SocketAddr,
     /// Threads; `None` is one for each core.
     pub workers: Option<usize>,
+    /// Of those threads.
+    pub priority: Priority,
     /// Bounds on what each worker holds.
     pub limits: Limits,
     /// The certificate of every session.
@@ -183,6 +187,7 @@ impl Workers {
                 .spawn(move || {
                     // Best effort: a container may forbid it.
                     let _ = socket::pin_to_core(core % cores);
+                    config.priority.take_or_say("media");
                     worker.run();
                 })
                 .map_err(StartWorkersError::Thread)?;

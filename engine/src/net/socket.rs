@@ -1,4 +1,4 @@
-//! The media socket: batched receive, trains by segmentation offload, sleeping, waking, pinning.
+//! The media socket: batched receive, trains by segmentation offload, sleeping, waking, pinning, priority.
 //!
 //! The only module of this crate with `unsafe`: each block is one call into the kernel, or one look at what it
 //! wrote, with buffers this module owns. Knows nothing of sessions or protocols.
@@ -385,6 +385,23 @@ pub fn pin_to_core(core: usize) -> io::Result<()> {
     unsafe { libc::CPU_SET(core, &mut set) };
     // SAFETY: the pointer and length describe `set`; 0 is the calling thread.
     let outcome = unsafe { libc::sched_setaffinity(0, mem::size_of_val(&set), &raw const set) };
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Schedules the calling thread round robin at this real-time priority (`SCHED_RR`, sched(7)).
+///
+/// # Errors
+/// The system's: the right to it is missing, or it is no priority.
+pub fn schedule_round_robin(priority: u8) -> io::Result<()> {
+    // SAFETY: sched_param is plain data for which all zeros is a valid value.
+    let mut parameters: libc::sched_param = unsafe { mem::zeroed() };
+    parameters.sched_priority = libc::c_int::from(priority);
+    // SAFETY: the pointer is to `parameters`, which the kernel only reads; 0 is the calling thread.
+    let outcome = unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const parameters) };
     if outcome == 0 {
         Ok(())
     } else {

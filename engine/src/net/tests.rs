@@ -33,6 +33,7 @@ fn config(workers: usize) -> (WorkersConfig, Receiver<Event>) {
     let config = WorkersConfig {
         media: "127.0.0.1:0".parse().unwrap(),
         workers: Some(workers),
+        priority: Priority::default(),
         limits: Limits::default(),
         certificate: Certificate::generate().unwrap(),
         events: Arc::new(move |event| drop(sender.send(event))),
