@@ -52,6 +52,13 @@ crate::settings! {
             where |rate| (16_000..=128_000).contains(&rate.bps()), "between 16 kbit/s and 128 kbit/s",
         /// Telephone legs at once, at most.
         pub max_legs: u32 = 500,
+        /// A telephone from which nothing came for so long is hung up: longer rides out longer network holes,
+        /// shorter frees its place sooner.
+        pub media_timeout: Span = Span::from_secs(30),
+            where |wait| (5..=3_600).contains(&wait.duration().as_secs()), "between 5 s and 1 h",
+        /// The same for a telephone on hold, which need not send anything meanwhile.
+        pub hold_timeout: Span = Span::from_secs(3_600),
+            where |wait| (60..=86_400).contains(&wait.duration().as_secs()), "between 1 min and 24 h",
     }
 }
 

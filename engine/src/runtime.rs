@@ -152,10 +152,11 @@ impl Runtime {
         threads.push(
             legs::start(
                 MixerConfig {
+                    media_timeout: config.mixer.media_timeout.duration(),
+                    hold_timeout: config.mixer.hold_timeout.duration(),
                     quality: quality(config),
                     // A tick serves a whole room; a worker's packet can wait for it.
                     priority: priority.above(),
-                    ..MixerConfig::default()
                 },
                 &mixers,
                 commands,

@@ -37,7 +37,7 @@ impl Direction {
         matches!(self, Self::SendReceive | Self::SendOnly)
     }
 
-    /// Whether we expect RTP: without it no media timeout runs and the voice is silence.
+    /// Whether we take RTP: without it the voice is silence.
     pub fn receives(self) -> bool {
         matches!(self, Self::SendReceive | Self::ReceiveOnly)
     }
@@ -100,7 +100,8 @@ pub enum LegEvent {
     PlayFinished,
     /// [`Command::SetLegMuted`] was applied, whoever wished it: the caller by key or an organiser.
     Muted(bool),
-    /// No RTP came for the media timeout although some was expected; sent once per silence.
+    /// Neither RTP nor RTCP came for the media timeout, on hold for the hold timeout; sent once per
+    /// silence.
     MediaTimeout,
     /// The other end said RTCP BYE or the leg left its room: a word for the log, no more events of the room.
     Removed(RemovedReason),

@@ -276,10 +276,14 @@ impl Station {
         );
     }
 
-    /// Whether the leg has just been silent for `limit` although it should not be.
-    pub(super) fn timed_out(&mut self, now: Instant, limit: Duration) -> bool {
+    /// Whether the leg has just been silent for too long: for `limit` when both ends speak, else for
+    /// `held`.
+    pub(super) fn timed_out(&mut self, now: Instant, limit: Duration, held: Duration) -> bool {
+        // Who holds a call offers `sendonly` for the music it may play, and most play none.
+        let both_speak = self.parameters.sends && self.parameters.receives;
+        let limit = if both_speak { limit } else { held };
         let silent = now.saturating_duration_since(self.last_heard) >= limit;
-        let news = silent && self.parameters.receives && !self.timed_out;
+        let news = silent && !self.timed_out;
         self.timed_out |= news;
         news
     }

@@ -53,6 +53,8 @@ const POOL: usize = 512;
 pub struct MixerConfig {
     /// A leg from which nothing came for this long is reported; SIP then ends the call.
     pub media_timeout: Duration,
+    /// The same for a leg on hold, which need not send (RFC 3264 §8.4).
+    pub hold_timeout: Duration,
     /// Opus settings of mixes and voices.
     pub quality: Quality,
     /// Of the mixer's thread.
@@ -63,6 +65,7 @@ impl Default for MixerConfig {
     fn default() -> Self {
         Self {
             media_timeout: Duration::from_secs(30),
+            hold_timeout: Duration::from_secs(3_600),
             quality: Quality::default(),
             priority: Priority::default(),
         }
@@ -423,7 +426,12 @@ impl<M: Mesh> MixerThread<M> {
     fn look_after(&mut self, now: Instant) {
         let ntp = ntp();
         for station in self.stations.values_mut() {
-            if station.timed_out(now, self.config.media_timeout) {
+            let MixerConfig {
+                media_timeout,
+                hold_timeout,
+                ..
+            } = self.config;
+            if station.timed_out(now, media_timeout, hold_timeout) {
                 station.tell(LegEvent::MediaTimeout, &self.counters);
             }
             let taken = station.line.take();

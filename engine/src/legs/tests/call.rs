@@ -161,6 +161,7 @@ fn a_track_whose_source_begins_anew_is_heard() {
 fn silence_is_told_once_and_a_held_leg_is_no_silence() {
     let config = MixerConfig {
         media_timeout: Duration::from_secs(2),
+        hold_timeout: Duration::from_secs(6),
         ..MixerConfig::default()
     };
     let mut world = World::new(config);
@@ -176,12 +177,22 @@ fn silence_is_told_once_and_a_held_leg_is_no_silence() {
     phone.hertz = 0.0;
     world.run(110, &mut [&mut phone]);
     assert_eq!(phone.events(), [LegEvent::MediaTimeout]);
-    phone.leg().update(LegUpdate {
-        direction: Some(Direction::SendOnly),
-        ..LegUpdate::default()
-    });
-    world.run(200, &mut [&mut phone]);
-    assert!(phone.events().is_empty());
+    // The first is what we are when the phone holds the call.
+    let held = [
+        Direction::ReceiveOnly,
+        Direction::SendOnly,
+        Direction::Inactive,
+    ];
+    for direction in held {
+        phone.leg().update(LegUpdate {
+            direction: Some(direction),
+            ..LegUpdate::default()
+        });
+        world.run(290, &mut [&mut phone]);
+        assert_eq!(phone.events(), [], "{direction:?}");
+        world.run(20, &mut [&mut phone]);
+        assert_eq!(phone.events(), [LegEvent::MediaTimeout], "{direction:?}");
+    }
 }
 
 #[test]
