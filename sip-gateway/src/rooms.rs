@@ -7,13 +7,17 @@ use std::time::Duration;
 use palabre_engine::directory::{BoxFuture, RoomTicket};
 use palabre_engine::door::{Door, Refusal, Source};
 use palabre_engine::{
-    Direction, Engine, JoinError, Leg, LegCodec, LegError, LegEvent, LegIdentity, LegParameters,
-    LegUpdate, Prompt, proto,
+    Direction, Engine, Grants, JoinError, JoinRequest, Leg, LegCodec, LegError, LegEvent,
+    LegIdentity, LegParameters, LegUpdate, Prompt, proto,
 };
 use tokio::sync::mpsc;
 
 use crate::call::Found;
 use crate::sip;
+
+/// Identity under which is asked whether one more may come in. No caller has one so short: whoever is there already under it
+/// would not be counted.
+const CALLER: &str = "sip_";
 
 /// Where calls go.
 pub trait Rooms: Send + Sync + 'static {
@@ -70,14 +74,22 @@ impl Rooms for EngineRooms {
         let Self { engine, door } = self.clone();
         Box::pin(async move {
             let ticket = door.open(source, &code).await?;
-            let full = match ticket.max_participants {
-                None => false,
-                // A room nobody is in is not open yet: it has places.
-                Some(most) => engine
-                    .list_participants(&ticket.room)
-                    .await
-                    .is_ok_and(|there| there.len() >= most as usize),
+            let check = JoinRequest {
+                room: ticket.room.clone(),
+                grants: Grants {
+                    identity: CALLER.to_owned(),
+                    room: ticket.room.clone(),
+                    room_join: true,
+                    ..Grants::default()
+                },
+                opens_room: true,
+                ..JoinRequest::default()
             };
+            // Whatever else stands in the way is said by voice.
+            let full = matches!(
+                engine.check_join(check).await,
+                Err(JoinError::RoomFull { .. })
+            );
             Ok(Found { ticket, full })
         })
     }
@@ -203,6 +215,70 @@ fn direction(direction: sip::Direction) -> Direction {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use palabre_engine::directory::{DirectoryError, RoomCode};
+    use palabre_engine::door::Patience;
+    use palabre_engine::{Directory, EngineConfig};
+
+    const CODE: &str = "123456789";
+
+    /// One room, without a limit of its own.
+    struct Unlimited;
+
+    impl Directory for Unlimited {
+        fn room_by_code(
+            &self,
+            code: &RoomCode,
+        ) -> BoxFuture<'_, Result<Option<RoomTicket>, DirectoryError>> {
+            let ticket = RoomTicket {
+                room: "room".into(),
+                title: "Budget".into(),
+                code: *code,
+                max_participants: None,
+            };
+            Box::pin(async { Ok(Some(ticket)) })
+        }
+    }
+
+    fn leg_on_loopback() -> LegParameters {
+        let socket = || std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        LegParameters {
+            rtp: socket(),
+            rtcp: None,
+            remote: socket().local_addr().expect("an address"),
+            remote_rtcp: None,
+            codec: LegCodec::Pcma,
+            payload_type: 8,
+            receive_payload_type: 8,
+            telephone_event: None,
+            packet_time: Duration::from_millis(20),
+            direction: Direction::SendReceive,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_room_full_by_the_boxs_own_limit_is_full_before_the_answer() {
+        let mut config = EngineConfig::default();
+        config.media.bind = "127.0.0.1:0".parse().expect("an address");
+        config.media.workers = Some(1);
+        config.rooms.max_participants = 1;
+        let engine = Engine::start(config, Arc::new(Unlimited)).expect("a free port");
+        let door = Door::new(Arc::new(Unlimited), Patience::default());
+        let rooms = EngineRooms::new(engine.clone(), door);
+        let source = || Source::Address(std::net::IpAddr::from([192, 0, 2, 9]));
+        let found = rooms.look_up(source(), CODE.into()).await.expect("a room");
+        assert!(!found.full);
+        let (line, _events) = rooms.open_line(leg_on_loopback()).await.expect("a line");
+        let identity = LegIdentity {
+            identity: "sip_1".into(),
+            ..LegIdentity::default()
+        };
+        let joined = line.join(found.ticket, identity).await;
+        assert_eq!(joined, Ok(()));
+        let found = rooms.look_up(source(), CODE.into()).await.expect("a room");
+        assert!(found.full);
+        drop(line);
+        engine.shutdown().await;
+    }
 
     #[test]
     fn each_direction_gets_its_number_and_packets_the_peers_length() {
