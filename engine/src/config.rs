@@ -50,7 +50,7 @@ crate::settings! {
         /// costs the network little and the processor less; above 40 kbit/s speech gains little.
         pub bitrate: Bitrate = Bitrate::from_bps(40_000),
             where |rate| (16_000..=128_000).contains(&rate.bps()), "between 16 kbit/s and 128 kbit/s",
-        /// Telephone legs at once, at most.
+        /// Telephone legs at once, at most; calls above it are answered 503, as are those above `calls` of `[sip]`.
         pub max_legs: u32 = 500,
         /// A telephone from which nothing came for so long is hung up: longer rides out longer network holes,
         /// shorter frees its place sooner.

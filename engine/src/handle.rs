@@ -391,6 +391,12 @@ impl Engine {
             .await
     }
 
+    /// Most telephone legs open at once.
+    #[must_use]
+    pub fn leg_limit(&self) -> usize {
+        self.inner.runtime.mixers.limit()
+    }
+
     /// Opens a telephone leg on a bound RTP socket; it is in no room yet.
     ///
     /// # Errors

@@ -27,6 +27,9 @@ pub trait Rooms: Send + Sync + 'static {
     /// Asks the door for the room with this code.
     fn look_up(&self, source: Source, code: String) -> BoxFuture<'static, Result<Found, Refusal>>;
 
+    /// Most lines open at once.
+    fn lines(&self) -> usize;
+
     /// Opens a line on bound ports; its events come by the channel.
     fn open_line(&self, parameters: LegParameters) -> BoxFuture<'static, Opened<Self::Line>>;
 }
@@ -92,6 +95,10 @@ impl Rooms for EngineRooms {
             );
             Ok(Found { ticket, full })
         })
+    }
+
+    fn lines(&self) -> usize {
+        self.engine.leg_limit()
     }
 
     fn open_line(&self, parameters: LegParameters) -> BoxFuture<'static, Opened<EngineLine>> {

@@ -110,6 +110,11 @@ impl Mixers {
         self.counters.heartbeat.silence()
     }
 
+    /// Most legs open at once.
+    pub fn limit(&self) -> usize {
+        self.shared.limit
+    }
+
     /// Legs open now.
     pub fn legs(&self) -> usize {
         self.shared.legs.load(Ordering::Relaxed)

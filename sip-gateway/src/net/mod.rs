@@ -102,6 +102,11 @@ impl Sip {
             Some(folder) => Prompts::with_folder(folder)?,
             None => Prompts::shipped(),
         };
+        // More calls than lines would be answered, then hung up without a word.
+        let config = SipConfig {
+            calls: config.calls.min(rooms.lines()),
+            ..config
+        };
         let (udp, tcp, address) = open(config.bind).await?;
         let mut seed = [0; 32];
         aws_lc_rs::rand::fill(&mut seed).map_err(|_| StartError::Randomness)?;

@@ -1,4 +1,4 @@
-use palabre_engine::directory::BoxFuture;
+use palabre_engine::directory::{BoxFuture, RoomCode};
 use palabre_engine::door::{Refusal, Source};
 use palabre_engine::{JoinError, LegError, LegIdentity, LegParameters, LegUpdate, Prompt};
 
@@ -15,6 +15,10 @@ impl Rooms for NoRooms {
 
     fn look_up(&self, _: Source, _: String) -> BoxFuture<'static, Result<Found, Refusal>> {
         Box::pin(async { Err(Refusal::Malformed) })
+    }
+
+    fn lines(&self) -> usize {
+        usize::MAX
     }
 
     fn open_line(&self, _: LegParameters) -> BoxFuture<'static, Opened<NoLine>> {
@@ -87,6 +91,10 @@ impl Rooms for Buggy {
         Box::pin(async { Err(Refusal::Malformed) })
     }
 
+    fn lines(&self) -> usize {
+        usize::MAX
+    }
+
     fn open_line(&self, _: LegParameters) -> BoxFuture<'static, Opened<NoLine>> {
         Box::pin(async { Err(LegError::Stopped) })
     }
@@ -131,6 +139,46 @@ async fn a_bug_costs_one_call_and_not_the_telephony() {
     assert!(is_running());
     sip.shut_down().await;
     assert!(!is_running());
+}
+
+/// A mixer with one line, below what the configuration allows.
+struct OneLine;
+
+impl Rooms for OneLine {
+    type Line = NoLine;
+
+    fn look_up(&self, _: Source, code: String) -> BoxFuture<'static, Result<Found, Refusal>> {
+        let ticket = palabre_engine::directory::RoomTicket {
+            room: "room".into(),
+            title: "Budget".into(),
+            code: RoomCode::parse(&code).unwrap(),
+            max_participants: None,
+        };
+        Box::pin(async {
+            Ok(Found {
+                ticket,
+                full: false,
+            })
+        })
+    }
+
+    fn lines(&self) -> usize {
+        1
+    }
+
+    fn open_line(&self, _: LegParameters) -> BoxFuture<'static, Opened<NoLine>> {
+        Box::pin(async { Err(LegError::Full { limit: 1 }) })
+    }
+}
+
+#[tokio::test]
+async fn a_call_for_which_there_is_no_line_is_not_answered() {
+    let sip = Sip::start(config(anywhere()), OneLine)
+        .await
+        .expect("a free port");
+    assert_eq!(dial(sip.address(), "one").await, "200");
+    assert_eq!(dial(sip.address(), "two").await, "503");
+    sip.shut_down().await;
 }
 
 #[tokio::test]

@@ -71,6 +71,10 @@ impl Rooms for Mixed {
         })
     }
 
+    fn lines(&self) -> usize {
+        self.mixers.limit()
+    }
+
     fn open_line(&self, parameters: LegParameters) -> BoxFuture<'static, Opened<MixedLine>> {
         let opened = self.mixers.open_leg(parameters);
         let house = self.clone();

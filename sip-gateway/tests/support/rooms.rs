@@ -78,6 +78,10 @@ impl Rooms for Humming {
         })
     }
 
+    fn lines(&self) -> usize {
+        usize::MAX
+    }
+
     fn open_line(&self, parameters: LegParameters) -> BoxFuture<'static, Opened<HummingLine>> {
         let state = Shared::default();
         state.lock().unwrap().direction = parameters.direction;
