@@ -4,7 +4,8 @@
 
 /// Sources softer than this are silence (dBov).
 pub(super) const GATE: f32 = -60.0;
-/// A newcomer displaces the weakest talker when it is this much louder (dB) for so many ticks.
+/// A newcomer displaces the weakest talker when it is this much louder (dB) for so many ticks in a
+/// row.
 const MARGIN: f32 = 6.0;
 const CHALLENGE_TICKS: u8 = 3;
 /// A talker keeps the place this long after falling silent: 400 ms bridges the pauses between words.
@@ -41,11 +42,12 @@ impl Candidate {
     /// Level of this tick in dBov; a rise counts at once, a fall by and by.
     pub(super) fn level(&mut self, dbov: f32) {
         self.score = dbov.max(self.score - DECAY).max(SILENCE);
-        self.quiet = if dbov > GATE {
-            0
+        if dbov > GATE {
+            self.quiet = 0;
         } else {
-            self.quiet.saturating_add(1)
-        };
+            self.quiet = self.quiet.saturating_add(1);
+            self.challenge = 0;
+        }
     }
 
     /// Out at once: muted or gone.
@@ -152,6 +154,17 @@ mod tests {
         assert_eq!(room.tick(2, &[-20.0, -21.0, -10.0]), [0, 1]);
         assert_eq!(room.tick(2, &[-20.0, -21.0, -10.0]), [0, 1]);
         assert_eq!(room.tick(2, &[-20.0, -21.0, -10.0]), [0, 2]);
+    }
+
+    #[test]
+    fn a_cough_now_and_then_takes_no_place() {
+        let mut room = Room::new(3);
+        room.tick(2, &[-20.0, -20.0, -90.0]);
+        for _ in 0..10 {
+            assert_eq!(room.tick(2, &[-20.0, -20.0, -5.0]), [0, 1]);
+            assert_eq!(room.tick(2, &[-20.0, -20.0, -5.0]), [0, 1]);
+            assert_eq!(room.tick(2, &[-20.0, -20.0, -90.0]), [0, 1]);
+        }
     }
 
     #[test]
