@@ -241,21 +241,23 @@ impl Playout {
         self.counts.received += 1;
         self.epoch.get_or_insert(now);
         let arrival = self.micros(now);
-        let unwrapped = match self.timestamp {
+        let mut unwrapped = match self.timestamp {
             None => i64::from(timestamp),
             Some((last, unwrapped)) => unwrapped + i64::from(timestamp.wrapping_sub(last) as i32),
         };
-        self.timestamp = Some((timestamp, unwrapped));
-        let media = self.media(unwrapped);
-        let transit = arrival - media;
+        let transit = arrival - self.media(unwrapped);
         let jumped = self
             .last_transit
             .is_some_and(|last| (transit - last).abs() > CLOCK_JUMP);
-        self.last_transit = Some(transit);
         if jumped {
+            // Counted anew: a clock that leaps with every packet would leave what can be counted.
+            unwrapped = i64::from(timestamp);
             self.delay.reset();
             self.restart(sequence);
         }
+        let media = self.media(unwrapped);
+        self.timestamp = Some((timestamp, unwrapped));
+        self.last_transit = Some(arrival - media);
         if !self.ring.insert(sequence, unwrapped, kind, payload) {
             self.counts.late += 1;
             self.too_old += 1;
@@ -367,7 +369,7 @@ impl Playout {
             self.next = sequence + 1;
             return;
         }
-        let wait = early * i64::from(self.codec.sample_rate()) / 1_000_000;
+        let wait = early.saturating_mul(i64::from(self.codec.sample_rate())) / 1_000_000;
         if wait > 0 {
             return self.silence(missing.min(wait as usize));
         }
@@ -545,8 +547,8 @@ impl Playout {
             return;
         };
         let (timestamp, kind) = (packet.timestamp, packet.kind);
-        let over =
-            (now - self.due(timestamp, now)) * i64::from(self.codec.sample_rate()) / 1_000_000;
+        let late = now - self.due(timestamp, now);
+        let over = late.saturating_mul(i64::from(self.codec.sample_rate())) / 1_000_000;
         if kind != Kind::Audio || !(0..self.frame as i64).contains(&over) {
             self.next += 1;
             return;

@@ -271,6 +271,30 @@ fn any_order_any_numbers_no_panic_and_bounded_memory() {
 }
 
 #[test]
+fn a_clock_that_leaps_with_every_packet_leaves_no_number() {
+    for codec in [LegCodec::Opus, LegCodec::G722, LegCodec::Pcma] {
+        for leap in [0x7fff_ffff_u32, 0x8000_0001] {
+            let mut playout = Playout::new(codec);
+            let t0 = start();
+            let mut output = vec![0.0; playout.tick_samples()];
+            let mut timestamp = 0u32;
+            for n in 0..10_000u64 {
+                let now = t0 + Duration::from_millis(n * 20);
+                // The second of each pair is refused as a duplicate, and leaps all the same.
+                for _ in 0..2 {
+                    timestamp = timestamp.wrapping_add(leap);
+                    playout.push(now, n as u16, timestamp, &[0; 80]);
+                }
+                match n % 3 {
+                    0 => playout.skip(now),
+                    _ => playout.pull(now, &mut output),
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_pause_is_silence_not_concealment() {
     let t0 = start();
     let at = |ms: u64| t0 + Duration::from_millis(ms);
