@@ -12,6 +12,7 @@
 pub mod api;
 mod app;
 mod assets;
+mod body;
 mod client;
 mod config;
 mod headers;

@@ -4,7 +4,7 @@
 //! Errors are Twirp's JSON with its codes and statuses.
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::{NotTaken, bearer, check};
 use crate::app::App;
+use crate::body::{self, Unread};
 
 /// Longest request body: room metadata and data packets may have 64 KiB, JSON makes them longer.
 const BODY_LIMIT: usize = 256 * 1024;
@@ -28,6 +29,9 @@ pub(super) fn router() -> Router<App> {
 struct TwirpError {
     code: &'static str,
     msg: String,
+    /// Where HTTP has a better word than the status of the code.
+    #[serde(skip)]
+    status: Option<StatusCode>,
 }
 
 impl TwirpError {
@@ -35,6 +39,17 @@ impl TwirpError {
         Self {
             code,
             msg: msg.into(),
+            status: None,
+        }
+    }
+
+    /// Twirp has no code of its own for this. Its clients go by the code; 429, the status of this one, would tell HTTP to
+    /// send the same again later.
+    fn too_large() -> Self {
+        let msg = format!("the body is above {BODY_LIMIT} bytes");
+        Self {
+            status: Some(StatusCode::PAYLOAD_TOO_LARGE),
+            ..Self::new("resource_exhausted", msg)
         }
     }
 
@@ -47,6 +62,9 @@ impl TwirpError {
     }
 
     fn status(&self) -> StatusCode {
+        if let Some(status) = self.status {
+            return status;
+        }
         match self.code {
             "invalid_argument" | "malformed" | "out_of_range" => StatusCode::BAD_REQUEST,
             "unauthenticated" => StatusCode::UNAUTHORIZED,
@@ -157,11 +175,10 @@ async fn answer(app: App, path: &str, request: Request) -> Result<Response, Twir
 }
 
 async fn read(body: Body) -> Result<bytes::Bytes, TwirpError> {
-    to_bytes(body, BODY_LIMIT).await.map_err(|_| {
-        TwirpError::new(
-            "malformed",
-            format!("the body is cut or above {BODY_LIMIT} bytes"),
-        )
+    let read = body::read(body, BODY_LIMIT).await;
+    read.map(Into::into).map_err(|why| match why {
+        Unread::TooLarge => TwirpError::too_large(),
+        Unread::Cut => TwirpError::new("malformed", "the body ends too early"),
     })
 }
 

@@ -266,8 +266,8 @@ async fn errors_have_twirps_codes() {
     let long = json!({ "name": "x".repeat(300 * 1024) });
     is_error(
         &call(&server, &token, "CreateRoom", long).await,
-        400,
-        "malformed",
+        413,
+        "resource_exhausted",
     );
     *server.script.is_stopped.lock().unwrap() = true;
     is_error(
