@@ -166,8 +166,8 @@ pub fn leg_parameters(
         rtp,
         // The engine answers where RTCP is expected: on the RTP port when the peer wants both there.
         rtcp: rtcp.filter(|_| !media.rtcp_mux),
-        remote: media.remote,
-        remote_rtcp: (!media.rtcp_mux).then_some(media.remote_rtcp),
+        remote: known(media.remote),
+        remote_rtcp: known(media.remote_rtcp).filter(|_| !media.rtcp_mux),
         codec: codec(media.codec),
         payload_type: media.payload_type,
         receive_payload_type: media.receive_payload_type,
@@ -182,10 +182,6 @@ pub fn leg_parameters(
 /// Renegotiated media as a change of the line.
 #[must_use]
 pub fn leg_update(media: &sip::Media) -> LegUpdate {
-    // An old-style hold says "send to nowhere": the address before it stays good for the resume.
-    let known = |address: std::net::SocketAddr| {
-        (!address.ip().is_unspecified() && address.port() != 0).then_some(address)
-    };
     LegUpdate {
         remote: known(media.remote),
         remote_rtcp: known(media.remote_rtcp).filter(|_| !media.rtcp_mux),
@@ -199,6 +195,12 @@ pub fn leg_update(media: &sip::Media) -> LegUpdate {
         ),
         direction: Some(direction(media.direction)),
     }
+}
+
+/// An old-style hold says "send to nowhere", which our own machine would take for itself. During a call the address before
+/// it stays good for the resume.
+fn known(address: std::net::SocketAddr) -> Option<std::net::SocketAddr> {
+    (!address.ip().is_unspecified() && address.port() != 0).then_some(address)
 }
 
 fn codec(codec: sip::Codec) -> LegCodec {
@@ -251,7 +253,7 @@ mod tests {
         LegParameters {
             rtp: socket(),
             rtcp: None,
-            remote: socket().local_addr().expect("an address"),
+            remote: socket().local_addr().ok(),
             remote_rtcp: None,
             codec: LegCodec::Pcma,
             payload_type: 8,
@@ -285,6 +287,24 @@ mod tests {
         assert!(found.full);
         drop(line);
         engine.shutdown().await;
+    }
+
+    #[test]
+    fn a_call_that_comes_in_on_hold_has_no_address() {
+        let text = "v=0\r\no=- 1 1 IN IP4 203.0.113.5\r\ns=-\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\n\
+                    m=audio 5000 RTP/AVP 8\r\n";
+        let mut session = sip::sdp::Session::new(7);
+        session.set_local(sip::LocalMedia {
+            rtp: "192.0.2.1:40000".parse().expect("an address"),
+            rtcp_port: Some(40_001),
+        });
+        let peer = std::net::IpAddr::from([203, 0, 113, 5]);
+        let answer = session.answer(text.as_bytes(), &sip::MediaPolicy::default(), peer);
+        let (_, media) = answer.expect("PCMA is known");
+        let socket = || std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let leg = leg_parameters(&media, socket(), Some(socket()));
+        assert_eq!((leg.remote, leg.remote_rtcp), (None, None));
+        assert_eq!(leg.direction, Direction::ReceiveOnly);
     }
 
     #[test]

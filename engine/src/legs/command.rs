@@ -50,8 +50,9 @@ pub struct LegParameters {
     pub rtp: UdpSocket,
     /// Bound socket for RTCP, or `None` when RTCP shares the RTP socket (RFC 5761).
     pub rtcp: Option<UdpSocket>,
-    /// Where the SDP says RTP goes; the leg may latch elsewhere (symmetric RTP, RFC 4961).
-    pub remote: SocketAddr,
+    /// Where the SDP says RTP goes; the leg may latch elsewhere (symmetric RTP, RFC 4961). `None` for
+    /// a call that comes in on hold and names no address (`c=0.0.0.0`, RFC 3264 §8.4).
+    pub remote: Option<SocketAddr>,
     /// Where RTCP goes; with `None` to `remote` (mux) or to its port + 1 (separate socket).
     pub remote_rtcp: Option<SocketAddr>,
     /// Audio codec, both ways.

@@ -25,15 +25,15 @@ struct Candidate {
 /// The latch of one leg.
 #[derive(Debug)]
 pub(super) struct Latch {
-    described: SocketAddr,
+    described: Option<SocketAddr>,
     current: Option<SocketAddr>,
     heard: Option<Instant>,
     candidate: Option<Candidate>,
 }
 
 impl Latch {
-    /// `described` is the SDP's address.
-    pub(super) fn new(described: SocketAddr) -> Self {
+    /// `described` is the SDP's address, if it names one.
+    pub(super) fn new(described: Option<SocketAddr>) -> Self {
         Self {
             described,
             current: None,
@@ -42,14 +42,15 @@ impl Latch {
         }
     }
 
-    /// Where to send.
-    pub(super) fn target(&self) -> SocketAddr {
-        self.current.unwrap_or(self.described)
+    /// Where to send, once it is known.
+    pub(super) fn target(&self) -> Option<SocketAddr> {
+        self.current.or(self.described)
     }
 
     /// Whether RTCP from this host may be the peer's.
     pub(super) fn trusts(&self, host: IpAddr) -> bool {
-        canonical(self.target().ip()) == canonical(host)
+        self.target()
+            .is_some_and(|target| canonical(target.ip()) == canonical(host))
     }
 
     /// Whether a packet recognised as the leg's audio is used; moves the latch when it is time.
@@ -61,7 +62,7 @@ impl Latch {
         sequence: u16,
     ) -> bool {
         let in_use = self.current == Some(from);
-        if in_use || (self.current.is_none() && from == self.described) {
+        if in_use || (self.current.is_none() && Some(from) == self.described) {
             self.current = Some(from);
             self.heard = Some(now);
             return true;
@@ -110,27 +111,39 @@ mod tests {
 
     #[test]
     fn the_described_address_counts_at_once() {
-        let mut latch = Latch::new(address(1));
+        let mut latch = Latch::new(Some(address(1)));
         assert!(latch.accepts(Instant::now(), address(1), 7, 100));
-        assert_eq!(latch.target(), address(1));
+        assert_eq!(latch.target(), Some(address(1)));
+    }
+
+    #[test]
+    fn without_a_description_whoever_sends_like_the_peer_is_found() {
+        let now = Instant::now();
+        let mut latch = Latch::new(None);
+        assert_eq!(latch.target(), None);
+        assert!(!latch.trusts(address(1).ip()));
+        assert!(!latch.accepts(now, address(1), 7, 1));
+        assert!(!latch.accepts(now, address(1), 7, 2));
+        assert!(latch.accepts(now, address(1), 7, 3));
+        assert_eq!(latch.target(), Some(address(1)));
     }
 
     #[test]
     fn another_address_counts_after_three_consistent_packets() {
         let now = Instant::now();
-        let mut latch = Latch::new(address(1));
+        let mut latch = Latch::new(Some(address(1)));
         assert!(!latch.accepts(now, address(2), 7, 65_535));
         assert!(!latch.accepts(now, address(2), 7, 0));
-        assert_eq!(latch.target(), address(1));
+        assert_eq!(latch.target(), Some(address(1)));
         assert!(latch.accepts(now, address(2), 7, 3));
-        assert_eq!(latch.target(), address(2));
+        assert_eq!(latch.target(), Some(address(2)));
         assert!(latch.trusts(address(9).ip()));
     }
 
     #[test]
     fn guesses_are_not_consistent() {
         let now = Instant::now();
-        let mut latch = Latch::new(address(1));
+        let mut latch = Latch::new(Some(address(1)));
         for n in 0..1_000u32 {
             assert!(!latch.accepts(now, address(2), n, 100));
             assert!(!latch.accepts(now, address(2), 5, (n * 1_000) as u16));
@@ -141,14 +154,14 @@ mod tests {
     #[test]
     fn an_address_in_use_is_left_only_when_it_falls_silent() {
         let t = Instant::now();
-        let mut latch = Latch::new(address(1));
+        let mut latch = Latch::new(Some(address(1)));
         assert!(latch.accepts(t, address(1), 7, 1));
         for n in 0..50 {
             assert!(!latch.accepts(t + Duration::from_millis(n * 20), address(2), 8, n as u16));
         }
         let later = t + SILENCE;
         assert!(latch.accepts(later, address(2), 8, 50));
-        assert_eq!(latch.target(), address(2));
+        assert_eq!(latch.target(), Some(address(2)));
         assert!(!latch.accepts(later, address(1), 7, 2));
     }
 }

@@ -108,7 +108,7 @@ impl Station {
     /// Applies a renegotiation; `line` is the leg's, wherever it is.
     pub(super) fn update(&mut self, now: Instant, update: LegUpdate, line: Option<&mut Line>) {
         if let Some(remote) = update.remote {
-            self.latch = Latch::new(remote);
+            self.latch = Latch::new(Some(remote));
         }
         if let Some(remote) = update.remote_rtcp {
             self.remote_rtcp = Some(remote);
@@ -226,7 +226,11 @@ impl Station {
 
     /// Sends an RTP datagram.
     pub(super) fn send(&self, datagram: &[u8], counters: &Counters) {
-        match self.rtp.send_to(datagram, self.latch.target()) {
+        // None for a call that came in on hold: it is not spoken to.
+        let Some(target) = self.latch.target() else {
+            return;
+        };
+        match self.rtp.send_to(datagram, target) {
             Ok(_) => Counters::add(&counters.rtp_sent, 1),
             Err(_) => Counters::add(&counters.send_errors, 1),
         }
@@ -251,12 +255,13 @@ impl Station {
         }
         let rtp = self.latch.target();
         let (socket, target) = match &self.rtcp {
-            None => (&self.rtp, self.remote_rtcp.unwrap_or(rtp)),
+            None => (&self.rtp, self.remote_rtcp.or(rtp)),
             Some(socket) => {
-                let next = SocketAddr::new(rtp.ip(), rtp.port().wrapping_add(1));
-                (socket, self.remote_rtcp.unwrap_or(next))
+                let next = rtp.map(|rtp| SocketAddr::new(rtp.ip(), rtp.port().wrapping_add(1)));
+                (socket, self.remote_rtcp.or(next))
             }
         };
+        let Some(target) = target else { return };
         // A lost report is followed by another one.
         let _ = socket.send_to(&buffer[..length], target);
     }

@@ -175,7 +175,7 @@ impl Phone {
             .open_leg(LegParameters {
                 rtp: ours,
                 rtcp: None,
-                remote: socket.local_addr().unwrap(),
+                remote: Some(socket.local_addr().unwrap()),
                 remote_rtcp: None,
                 codec,
                 payload_type: 96,

@@ -180,13 +180,13 @@ fn run(parameters: &LegParameters, state: &Shared, events: &mpsc::Sender<LegEven
             state.prompt = None;
             let _ = events.try_send(LegEvent::PlayFinished);
         }
-        if state.direction.sends() {
+        if let (true, Some(remote)) = (state.direction.sends(), parameters.remote) {
             let mut packet = vec![0x80, parameters.payload_type];
             packet.extend((tick as u16).to_be_bytes());
             packet.extend((tick * 160).to_be_bytes());
             packet.extend([1, 2, 3, 4]);
             packet.extend(frame.map(linear_to_alaw));
-            let _ = socket.send_to(&packet, parameters.remote);
+            let _ = socket.send_to(&packet, remote);
             state.packets_sent += 1;
         }
     }

@@ -280,7 +280,7 @@ fn the_thread_ticks_by_itself_and_stops() {
     let parameters = || LegParameters {
         rtp: socket(),
         rtcp: None,
-        remote: peer.local_addr().unwrap(),
+        remote: Some(peer.local_addr().unwrap()),
         remote_rtcp: None,
         codec: LegCodec::Pcmu,
         payload_type: 0,
