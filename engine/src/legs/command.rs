@@ -75,7 +75,7 @@ pub struct LegParameters {
 /// What a re-INVITE or UPDATE changed; `None` keeps what was.
 #[derive(Clone, Debug, Default)]
 pub struct LegUpdate {
-    /// New RTP address of the peer; the latch is forgotten.
+    /// RTP address of the peer; when it is another than before, the latch is forgotten.
     pub remote: Option<SocketAddr>,
     /// New RTCP address of the peer.
     pub remote_rtcp: Option<SocketAddr>,

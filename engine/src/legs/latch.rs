@@ -42,6 +42,14 @@ impl Latch {
         }
     }
 
+    /// The SDP was given anew. The same address says nothing new: the peer is where it was found, and a
+    /// new proof would cost it the first packets after each hold.
+    pub(super) fn describe(&mut self, described: SocketAddr) {
+        if self.described != Some(described) {
+            *self = Self::new(Some(described));
+        }
+    }
+
     /// Where to send, once it is known.
     pub(super) fn target(&self) -> Option<SocketAddr> {
         self.current.or(self.described)
@@ -138,6 +146,21 @@ mod tests {
         assert!(latch.accepts(now, address(2), 7, 3));
         assert_eq!(latch.target(), Some(address(2)));
         assert!(latch.trusts(address(9).ip()));
+    }
+
+    #[test]
+    fn the_same_description_again_forgets_nothing_another_forgets_all() {
+        let now = Instant::now();
+        let mut latch = Latch::new(Some(address(1)));
+        for n in 0..3 {
+            latch.accepts(now, address(2), 7, n);
+        }
+        latch.describe(address(1));
+        assert_eq!(latch.target(), Some(address(2)));
+        assert!(latch.accepts(now, address(2), 7, 3));
+        latch.describe(address(4));
+        assert_eq!(latch.target(), Some(address(4)));
+        assert!(!latch.accepts(now, address(2), 7, 4));
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Station {
     /// Applies a renegotiation; `line` is the leg's, wherever it is.
     pub(super) fn update(&mut self, now: Instant, update: LegUpdate, line: Option<&mut Line>) {
         if let Some(remote) = update.remote {
-            self.latch = Latch::new(Some(remote));
+            self.latch.describe(remote);
         }
         if let Some(remote) = update.remote_rtcp {
             self.remote_rtcp = Some(remote);

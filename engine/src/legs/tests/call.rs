@@ -235,6 +235,30 @@ fn strangers_are_not_heard_and_an_update_moves_the_leg() {
 }
 
 #[test]
+fn a_phone_behind_address_translation_loses_nothing_by_a_resume() {
+    let mut world = World::new(MixerConfig::default());
+    let mut phone = world.phone(440.0);
+    let described = phone.socket.local_addr().unwrap();
+    // What the translator makes of it.
+    let translated = UdpSocket::bind("127.0.0.1:0").unwrap();
+    translated.set_nonblocking(true).unwrap();
+    phone.socket = translated;
+    world.run(20, &mut [&mut phone]);
+    let found = world.mixers.stats();
+    assert_eq!((found.drop_stranger, found.rtp_received), (2, 18));
+    for direction in [Direction::ReceiveOnly, Direction::SendReceive] {
+        phone.leg().update(LegUpdate {
+            remote: Some(described),
+            direction: Some(direction),
+            ..LegUpdate::default()
+        });
+        world.run(10, &mut [&mut phone]);
+    }
+    let resumed = world.mixers.stats();
+    assert_eq!((resumed.drop_stranger, resumed.rtp_received), (2, 38));
+}
+
+#[test]
 fn a_leg_sends_as_the_peer_wishes_and_receives_under_our_number() {
     let mut world = World::new(MixerConfig::default());
     let mut phone = world.phone(0.0);
