@@ -1,5 +1,6 @@
 //! The state of one INVITE dialog (RFC 3261 §12) and the requests it writes. Keeps no transaction and sends nothing.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -46,6 +47,8 @@ pub(super) struct Pending {
 pub(super) struct Unacked {
     pub(super) bytes: Bytes,
     pub(super) flow: Flow,
+    /// Where it goes when the connection of `flow` has closed.
+    pub(super) anew: SocketAddr,
     pub(super) cseq: u32,
     pub(super) interval: Duration,
     pub(super) resend: Instant,

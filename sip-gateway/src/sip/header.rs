@@ -309,6 +309,16 @@ impl<'a> Via<'a> {
         SocketAddr::new(source.ip(), self.port.unwrap_or(5060))
     }
 
+    /// Where an answer goes when the connection its request came by from `source` has closed: the port of sent-by there
+    /// (RFC 3261 §18.2.2).
+    pub fn answer_anew_to(&self, source: IpAddr) -> SocketAddr {
+        let usual = match protocol(self.transport) {
+            Some(Protocol::Tls) => 5061,
+            _ => 5060,
+        };
+        SocketAddr::new(source, self.port.unwrap_or(usual))
+    }
+
     /// Whether sent-by names another address than the source: somebody rewrites addresses on the way.
     pub fn is_translated(&self, source: IpAddr) -> bool {
         uri::ip_literal(self.host) != Some(source)

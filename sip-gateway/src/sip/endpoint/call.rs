@@ -74,7 +74,7 @@ impl Endpoint {
         });
         dialog.retarget(message);
         let merge = self.merge_key(heads);
-        self.open(key, reply, source, true, Some(merge), id);
+        self.open(key, reply, heads, source, Some(merge), id);
         let trying = self.draft(message, &reply, 100, "").finish(None);
         self.respond(now, key, 100, trying);
         self.enter(dialog);
@@ -212,7 +212,11 @@ impl Endpoint {
         body: &str,
         offered: bool,
     ) {
-        let Some(reply) = self.servers.get(&key).map(|entry| entry.machine.flow) else {
+        let Some((reply, anew)) = self
+            .servers
+            .get(&key)
+            .map(|entry| (entry.machine.flow, entry.anew))
+        else {
             return;
         };
         let mut draft = self.draft(request, &reply, 200, &dialog.local_tag);
@@ -235,6 +239,7 @@ impl Endpoint {
         dialog.unacked = Some(Box::new(Unacked {
             bytes: bytes.clone(),
             flow: reply,
+            anew,
             cseq,
             interval,
             resend: now + interval,
@@ -386,7 +391,8 @@ impl Endpoint {
             if unacked.resend <= now {
                 unacked.interval = (unacked.interval * 2).min(self.timers.t2);
                 unacked.resend = now + unacked.interval;
-                let (flow, bytes) = (unacked.flow, unacked.bytes.clone());
+                let (flow, anew, bytes) = (unacked.flow, unacked.anew, unacked.bytes.clone());
+                let flow = self.way_back(now, flow, anew);
                 self.send(&flow, bytes);
             }
         }

@@ -42,14 +42,7 @@ impl Endpoint {
         }
         dialog.remote_cseq = Some(heads.cseq.number);
         let source = Source::of(flow.remote.ip());
-        self.open(
-            key,
-            reply,
-            source,
-            method == Method::Invite,
-            None,
-            dialog.id,
-        );
+        self.open(key, reply, heads, source, None, dialog.id);
         match method {
             Method::Bye => return self.goodbye(now, key, &reply, message, dialog),
             Method::Info => self.info(now, key, &reply, message, &dialog),

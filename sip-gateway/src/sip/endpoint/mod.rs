@@ -7,6 +7,7 @@ mod server;
 mod wire;
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::dialog::{Dialog, State};
@@ -98,6 +99,8 @@ enum Owner {
 #[derive(Debug)]
 struct ServerEntry {
     machine: Server,
+    /// Where responses go when their connection has closed.
+    anew: SocketAddr,
     alarm: Option<Instant>,
     /// Key in `merged`, of requests without To tag.
     merge: Option<u128>,

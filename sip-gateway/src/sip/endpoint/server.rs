@@ -131,8 +131,8 @@ impl Endpoint {
         &mut self,
         key: u128,
         reply: Flow,
+        heads: &Essentials<'_>,
         source: Source,
-        invite: bool,
         merge: Option<u128>,
         dialog: u64,
     ) {
@@ -140,11 +140,13 @@ impl Endpoint {
             self.merged.insert(merge, key);
         }
         self.loads.change(source, |load| load.transactions += 1);
-        let machine = Server::new(invite, reply);
+        let machine = Server::new(heads.cseq.method == Method::Invite, reply);
+        let anew = heads.via.answer_anew_to(reply.remote.ip());
         self.servers.insert(
             key,
             ServerEntry {
                 machine,
+                anew,
                 alarm: None,
                 merge,
                 source,
@@ -158,12 +160,13 @@ impl Endpoint {
         let Some(entry) = self.servers.get_mut(&key) else {
             return;
         };
-        let flow = entry.machine.flow;
+        let (flow, anew) = (entry.machine.flow, entry.anew);
         if entry
             .machine
             .respond(now, &self.timers, status, bytes.clone())
         {
             self.wind_server(key);
+            let flow = self.way_back(now, flow, anew);
             self.send(&flow, bytes);
         }
     }

@@ -226,11 +226,7 @@ impl Endpoint {
         {
             return wanted;
         }
-        let open = self.connections.values().map(|connection| connection.flow);
-        if let Some(flow) = open
-            .filter(|flow| flow.remote == wanted.remote && flow.protocol == wanted.protocol)
-            .min_by_key(|flow| flow.connection)
-        {
+        if let Some(flow) = self.connected_to(wanted) {
             return flow;
         }
         self.next_connection += 1;
@@ -246,6 +242,39 @@ impl Endpoint {
             to: flow.remote,
         });
         flow
+    }
+
+    /// A connection there is to the place of `wanted`.
+    fn connected_to(&self, wanted: Flow) -> Option<Flow> {
+        let open = self.connections.values().map(|connection| connection.flow);
+        open.filter(|flow| flow.remote == wanted.remote && flow.protocol == wanted.protocol)
+            .min_by_key(|flow| flow.connection)
+    }
+
+    /// The flow of a response: that of its request, or, when its connection has closed, one to where its sender listens
+    /// (RFC 3261 §18.2.2). No name of a sent-by is resolved: the sender's address is known.
+    pub(super) fn way_back(&mut self, now: Instant, flow: Flow, anew: SocketAddr) -> Flow {
+        let closed = flow
+            .connection
+            .is_some_and(|id| !self.connections.contains_key(&id));
+        // A connection of TLS needs a name to check.
+        if !closed || flow.protocol == Protocol::Tls {
+            return flow;
+        }
+        let wanted = Flow {
+            remote: anew,
+            connection: None,
+            ..flow
+        };
+        // Who connects, calls and closes must not make us open more than it could itself.
+        let limits = &self.config.limits;
+        let full = self.connections.len() >= limits.connections
+            || self.loads.of(Source::of(anew.ip())).connections >= limits.connections_per_source;
+        match self.connected_to(wanted) {
+            None if full => flow,
+            Some(open) => open,
+            None => self.reach(now, wanted),
+        }
     }
 
     /// Where the next request of a dialog goes: the connection it uses, the next hop if that is an address, or back where the

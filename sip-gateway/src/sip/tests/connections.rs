@@ -153,3 +153,105 @@ fn silent_connections_without_a_call_are_closed() {
     assert_eq!(closes(&mut bench, SECOND * 500), 1);
     assert_eq!(bench.endpoint.entries(), 0);
 }
+
+/// INVITEs over one connection, whose writer says that it listens on these ports; then the connection is closed.
+fn invited_and_cut_off(bench: &mut Bench, ports: &[u16]) -> Vec<DialogId> {
+    let connection = ConnectionId::Accepted(1);
+    let connected = Input::Connected {
+        connection,
+        protocol: Protocol::Tcp,
+        from: address("198.51.100.7:49152"),
+        to: address("192.0.2.1:5060"),
+    };
+    bench.endpoint.handle(bench.now, connected);
+    let mut dialogs = Vec::new();
+    for (number, port) in ports.iter().enumerate() {
+        let text = request("INVITE", "", 1, &format!("cut{number}"), TYPE, SDP)
+            .replace(
+                "SIP/2.0/UDP 198.51.100.7:5062",
+                &format!("SIP/2.0/TCP 198.51.100.7:{port}"),
+            )
+            .replace("call-1", &format!("call-{number}"))
+            .replace('\n', "\r\n");
+        let bytes = text.as_bytes();
+        let stream = Input::Stream { connection, bytes };
+        bench.endpoint.handle(bench.now, stream);
+        assert_eq!(statuses(&bench.drain()), [100]);
+        dialogs.push(bench.invited());
+    }
+    bench
+        .endpoint
+        .handle(bench.now, Input::Closed { connection });
+    dialogs
+}
+
+fn outputs(bench: &mut Bench) -> Vec<Output> {
+    std::iter::from_fn(|| bench.endpoint.poll())
+        .filter(|output| !matches!(output, Output::Event(_)))
+        .collect()
+}
+
+#[test]
+fn an_answer_whose_connection_has_closed_goes_by_a_new_one() {
+    let mut bench = Bench::new(Config::default());
+    let dialog = invited_and_cut_off(&mut bench, &[5062])[0];
+    bench
+        .endpoint
+        .accept(bench.now, dialog, local(5000))
+        .unwrap();
+    let asked = outputs(&mut bench);
+    let [Output::Connect { connection, to, .. }] = asked[..] else {
+        panic!("{asked:?}")
+    };
+    assert_eq!(to, bench.peer, "the port of sent-by");
+    let connected = Input::Connected {
+        connection,
+        protocol: Protocol::Tcp,
+        from: to,
+        to: address("192.0.2.1:49153"),
+    };
+    bench.endpoint.handle(bench.now, connected);
+    let replies = bench.drain();
+    assert_eq!(statuses(&replies), [200]);
+    let via = replies[0].header(Name::Via).unwrap();
+    assert!(
+        via.contains(";received=198.51.100.7;rport=49152"),
+        "where the request came from: {via}"
+    );
+    // Repeated until the ACK, by the same connection.
+    bench.now += SECOND;
+    bench.endpoint.handle(bench.now, Input::Timeout);
+    let again = outputs(&mut bench);
+    assert!(
+        matches!(again[..], [Output::Stream { connection: by, .. }] if by == connection),
+        "{again:?}"
+    );
+    let ack = request("ACK", &our_tag(&replies[0]), 1, "ack", "", "")
+        .replace("call-1", "call-0")
+        .replace('\n', "\r\n");
+    let bytes = ack.as_bytes();
+    let stream = Input::Stream { connection, bytes };
+    bench.endpoint.handle(bench.now, stream);
+    bench.drain();
+    assert!(
+        bench
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Confirmed { .. }))
+    );
+}
+
+#[test]
+fn who_calls_and_cuts_off_makes_us_open_no_more_than_it_may_itself() {
+    let mut config = Config::default();
+    config.limits.connections_per_source = 3;
+    let mut bench = Bench::new(config);
+    for dialog in invited_and_cut_off(&mut bench, &[5062, 5062, 5063, 5064, 5065, 5062]) {
+        bench.endpoint.reject(bench.now, dialog, 486).unwrap();
+    }
+    let opened = outputs(&mut bench).into_iter().map(|output| match output {
+        Output::Connect { to, .. } => to.port(),
+        output => panic!("{output:?}"),
+    });
+    assert_eq!(opened.collect::<Vec<_>>(), [5062, 5063, 5064]);
+}
