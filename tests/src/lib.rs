@@ -6,6 +6,7 @@
 
 pub mod call;
 pub mod endpoint;
+pub mod hearing;
 pub mod netsim;
 pub mod network;
 pub mod peer;

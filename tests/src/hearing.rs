@@ -1,0 +1,127 @@
+//! What a party must hear, and must not: checked on what it wrote down.
+
+// What was measured is for whoever reads the log, when all is well too.
+#![allow(clippy::print_stdout)]
+
+use crate::peer::Peer;
+use crate::sound::{Dbfs, Recording};
+
+/// Level of a party's tone.
+pub const PLAYED: Dbfs = -12.0;
+/// A tone counts as heard when codecs, mixing and the limiter took no more than this.
+pub const LOST: Dbfs = 18.0;
+/// A party's own tone, or one that must be gone, stays this far below what is heard.
+const APART: Dbfs = 40.0;
+/// From the notice that somebody is muted or has left until a telephone falls silent: what is still
+/// in jitter buffers and in the telephone's own queue on a busy machine, in seconds.
+const SILENCED_WITHIN: f64 = 1.5;
+
+/// One recording, in which a party hears everything it must and nothing of what it must not.
+///
+/// # Panics
+/// With every level measured, when a tone is missing, when one leaks, or when the sound has so many
+/// gaps that a leak could hide in them.
+pub fn assert_hears(who: &str, wanted: &[u32], own: &[u32], heard: &Recording) {
+    assert_hears_at(PLAYED, who, wanted, own, heard);
+}
+
+/// The same of tones played at another level.
+///
+/// # Panics
+/// As [`assert_hears`].
+pub fn assert_hears_at(played: Dbfs, who: &str, wanted: &[u32], own: &[u32], heard: &Recording) {
+    let heard = heard.last(3.0);
+    let levels: Vec<(u32, Dbfs)> = wanted
+        .iter()
+        .map(|hz| (*hz, heard.tone(f64::from(*hz)).round()))
+        .collect();
+    let quietest = levels.iter().map(|(_, level)| *level).fold(0.0, f64::min);
+    let limit = quietest - APART;
+    let leaks: Vec<(u32, Dbfs, usize, usize)> = own
+        .iter()
+        .map(|hz| {
+            let leak = heard.leak(*hz, wanted);
+            (*hz, leak.level.round(), leak.hidden(limit), leak.windows)
+        })
+        .collect();
+    let said = format!(
+        "{who}: hears {levels:?}; of what it must not: (Hz, dBFS, windows spoilt, of) {leaks:?}"
+    );
+    println!("{said}");
+    heard.keep(who);
+    assert!(quietest > played - LOST, "a tone is missing: {said}");
+    for (_, level, hidden, windows) in leaks {
+        assert!(level <= limit, "a tone leaks: {said}");
+        assert!(
+            windows >= 10 && hidden * 4 <= windows,
+            "too many gaps: {said}"
+        );
+    }
+}
+
+/// What a party has of somebody who is muted: none of these tones. No sample at all is silence too, and is said so.
+///
+/// # Panics
+/// When one of them is there, or could be.
+pub fn assert_silent(who: &str, heard: Option<Recording>, tones: &[u32]) {
+    let heard = heard.map(|heard| heard.last(3.0));
+    let Some(heard) = heard.filter(|heard| !heard.samples.is_empty()) else {
+        println!("{who}: not one sample");
+        return;
+    };
+    heard.keep(who);
+    let limit = PLAYED - LOST - APART;
+    for hertz in tones {
+        let leak = heard.leak(*hertz, &[]);
+        assert!(leak.windows >= 10, "{who}: only {:.1} s", heard.seconds());
+        let hidden = leak.hidden(limit);
+        println!(
+            "{who}: {hertz} Hz at {:.0} dBFS, {hidden} of {} windows spoilt",
+            leak.level, leak.windows
+        );
+        assert!(
+            leak.level <= limit,
+            "{who}: {hertz} Hz at {:.1} dBFS",
+            leak.level
+        );
+        assert!(hidden * 4 <= leak.windows, "{who}: too many gaps");
+    }
+}
+
+/// Listens to a line on which `gone` was just silenced: it may end within a second and a half, and from
+/// there on nothing of it may be heard.
+///
+/// # Panics
+/// When it is heard for longer, or as [`assert_hears`].
+pub fn assert_silenced(who: &str, wanted: &[u32], own: u32, gone: u32, phone: &mut Peer) {
+    let heard = phone.hear_line(3_500 + (SILENCED_WITHIN * 1_000.0) as u64);
+    let end = heard.ends(gone, PLAYED - LOST);
+    println!("{who}: {gone} Hz was heard for {end:.2} s more");
+    assert!(
+        end < SILENCED_WITHIN,
+        "{who}: {gone} Hz was heard for {end:.2} s more"
+    );
+    assert_hears(who, wanted, &[own, gone], &heard);
+}
+
+/// Listens until a telephone has been told what it is told on joining: a message is spoken over the
+/// others, and a voice has every frequency.
+///
+/// # Panics
+/// When it is still spoken after half a minute.
+pub fn told(phone: &mut Peer) {
+    /// Of a message the pitch is 10 dB louder; what Opus makes there of three tones is 10 dB quieter.
+    const CALM: Dbfs = -34.0;
+    /// Longer than the pause between two sentences.
+    const PAUSE: u64 = 2_500;
+    let mut voices = Vec::new();
+    while voices.len() < 12 {
+        let voice = phone.hear_line(PAUSE).voice().round();
+        if voice < CALM {
+            println!("a telephone has been told: {voices:?}, then {voice} dBFS");
+            return;
+        }
+        voices.push(voice);
+    }
+    panic!("the line is never calm: {voices:?} dBFS");
+}
