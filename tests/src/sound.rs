@@ -1,5 +1,8 @@
 //! Ears: how loud a tone is in what a peer wrote down.
 
+use palabre_media::tone;
+pub use palabre_media::tone::{Dbfs, SILENCE};
+
 /// 16-bit mono PCM as a peer recorded it.
 #[derive(Clone, Debug)]
 pub struct Recording {
@@ -8,12 +11,6 @@ pub struct Recording {
     /// The sound.
     pub samples: Vec<i16>,
 }
-
-/// A level in decibels below a full-scale sine; 0 is as loud as can be.
-pub type Dbfs = f64;
-
-/// Lower than any level that can be measured: stands for silence.
-pub const SILENCE: Dbfs = -120.0;
 
 /// Length of one look for a leak, in seconds: shorter sees shorter leaks, longer tells nearer tones apart.
 const LEAK_WINDOW: f64 = 0.5;
@@ -179,8 +176,6 @@ impl Recording {
     }
 
     /// Levels of a sine in each second, quietest first.
-    ///
-    /// A Hann window keeps the other tones out (side lobes fall at 18 dB an octave).
     fn levels(&self, hertz: f64) -> Vec<Dbfs> {
         let window = self.rate as usize;
         let mut levels: Vec<Dbfs> = self
@@ -202,37 +197,18 @@ impl Recording {
     }
 
     fn bin(&self, samples: &[i16], hertz: f64) -> Dbfs {
-        let n = samples.len();
-        if n < 2 {
-            return SILENCE;
-        }
-        let (mut re, mut im) = (0.0, 0.0);
-        for (i, sample) in samples.iter().enumerate() {
-            let window = 0.5 - 0.5 * (std::f64::consts::TAU * i as f64 / (n - 1) as f64).cos();
-            let phase = std::f64::consts::TAU * hertz * i as f64 / f64::from(self.rate);
-            let value = f64::from(*sample) / 32_768.0 * window;
-            re += value * phase.cos();
-            im += value * phase.sin();
-        }
-        // The Hann window halves the amplitude; a sine's peak is twice its bin.
-        let amplitude = 4.0 * re.hypot(im) / n as f64;
-        (20.0 * amplitude.max(1e-6).log10()).max(SILENCE)
+        tone::level(linear(samples), hertz, self.rate)
     }
 
     /// Root mean square level of everything.
     #[must_use]
     pub fn loudness(&self) -> Dbfs {
-        if self.samples.is_empty() {
-            return SILENCE;
-        }
-        let sum: f64 = self
-            .samples
-            .iter()
-            .map(|s| (f64::from(*s) / 32_768.0).powi(2))
-            .sum();
-        let rms = (sum / self.samples.len() as f64).sqrt();
-        (20.0 * (rms * std::f64::consts::SQRT_2).max(1e-6).log10()).max(SILENCE)
+        tone::loudness(linear(&self.samples))
     }
+}
+
+fn linear(samples: &[i16]) -> impl ExactSizeIterator<Item = f32> + '_ {
+    samples.iter().map(|sample| f32::from(*sample) / 32_768.0)
 }
 
 /// Writes 16-bit mono PCM as WAV.

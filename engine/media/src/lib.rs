@@ -19,4 +19,5 @@ pub(crate) mod mutate;
 pub mod rtp;
 pub mod sfu;
 pub mod srtp;
+pub mod tone;
 pub mod transport;
