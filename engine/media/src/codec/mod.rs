@@ -7,10 +7,14 @@ pub mod dtmf;
 pub mod g711;
 pub mod g722;
 pub mod h264;
+mod leg;
 pub mod opus;
 mod opus_state;
 pub mod vp8;
 pub mod vp9;
+
+pub(crate) use leg::quantise;
+pub use leg::{Decoder, Encoder};
 
 /// Audio codec of a telephone leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -10,7 +10,6 @@
 //! ```
 
 mod conceal;
-mod decoder;
 mod delay;
 mod ring;
 mod stretch;
@@ -18,10 +17,9 @@ mod stretch;
 use std::time::Instant;
 
 use self::conceal::Concealer;
-use self::decoder::Decoder;
 use self::delay::{DelayEstimate, MAX_TARGET};
 use self::ring::{Kind, Ring};
-use crate::codec::{LegCodec, opus};
+use crate::codec::{Decoder, LegCodec, opus};
 use crate::rtp::SequenceExtender;
 
 /// Sound is concealed for this long when nothing comes, then the stream counts as paused (microseconds).

@@ -5,7 +5,7 @@
 
 use super::limiter::Limiter;
 use super::resample::Downsampler;
-use crate::codec::{LegCodec, g711, g722, opus};
+use crate::codec::{LegCodec, g711, g722, opus, quantise};
 
 /// Comfort noise for telephones, as the amplitude of uniform noise: -65 dBov.
 const NOISE: f32 = 0.000_974;
@@ -70,10 +70,6 @@ fn index(codec: LegCodec) -> usize {
         LegCodec::Pcma => 2,
         LegCodec::Pcmu => 3,
     }
-}
-
-fn quantise(sample: f32) -> i16 {
-    (sample * 32_767.0).round().clamp(-32_768.0, 32_767.0) as i16
 }
 
 impl Branch {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::codec::{g711, g722};
+use crate::codec::{Decoder, Encoder};
 use crate::rtp::RtpHeader;
 
 /// Mean power of the part of `signal` at `hertz`.
@@ -31,20 +31,6 @@ fn decibel(power: f32) -> f32 {
 #[allow(clippy::disallowed_methods)] // where a test's clock begins
 fn start() -> Instant {
     Instant::now()
-}
-
-enum Encoder {
-    Opus(Box<opus::Encoder>),
-    G722(Box<g722::Encoder>),
-    Pcma,
-    Pcmu,
-}
-
-enum Decoder {
-    Opus(Box<opus::Decoder>),
-    G722(Box<g722::Decoder>),
-    Pcma,
-    Pcmu,
 }
 
 /// A telephone: sends a tone, records what it hears.
@@ -72,20 +58,8 @@ impl Phone {
             codec,
             hertz,
             amplitude: 0.2,
-            encoder: match codec {
-                LegCodec::Opus => {
-                    Encoder::Opus(Box::new(opus::Encoder::new(opus::Quality::default())))
-                }
-                LegCodec::G722 => Encoder::G722(Box::default()),
-                LegCodec::Pcma => Encoder::Pcma,
-                LegCodec::Pcmu => Encoder::Pcmu,
-            },
-            decoder: match codec {
-                LegCodec::Opus => Decoder::Opus(Box::default()),
-                LegCodec::G722 => Decoder::G722(Box::default()),
-                LegCodec::Pcma => Decoder::Pcma,
-                LegCodec::Pcmu => Decoder::Pcmu,
-            },
+            encoder: Encoder::new(codec),
+            decoder: Decoder::new(codec),
             sequence: 65_500,
             sample: 0,
             heard: Vec::new(),
@@ -132,19 +106,8 @@ impl Phone {
         let samples: Vec<f32> = (self.sample..self.sample + length)
             .map(|n| (n as f32 * self.hertz / rate as f32 % 1.0 * TAU).sin() * amplitude)
             .collect();
-        let pcm = samples.iter().map(|s| (s * 32_767.0) as i16);
-        let payload = match &mut self.encoder {
-            Encoder::Opus(encoder) => encoder
-                .encode(samples.as_slice().try_into().unwrap())
-                .to_vec(),
-            Encoder::G722(encoder) => {
-                let mut payload = Vec::new();
-                encoder.encode(&pcm.collect::<Vec<_>>(), &mut payload);
-                payload
-            }
-            Encoder::Pcma => pcm.map(g711::linear_to_alaw).collect(),
-            Encoder::Pcmu => pcm.map(g711::linear_to_ulaw).collect(),
-        };
+        let mut payload = Vec::new();
+        self.encoder.encode(&samples, &mut payload);
         let datagram = self.datagram(PAYLOAD_TYPE, &payload);
         self.sequence = self.sequence.wrapping_add(1);
         self.sample += length;
@@ -155,21 +118,9 @@ impl Phone {
         let header = RtpHeader::parse(datagram).unwrap();
         let payload = header.payload(datagram);
         self.headers.push(header);
-        let linear = |s: i16| f32::from(s) / 32_768.0;
-        match &mut self.decoder {
-            Decoder::Opus(decoder) => {
-                let mut samples = [0.0; 960];
-                assert_eq!(decoder.decode(payload, &mut samples), Ok(960));
-                self.heard.extend(samples);
-            }
-            Decoder::G722(decoder) => decoder.decode(payload, |s| self.heard.push(linear(s))),
-            Decoder::Pcma => self
-                .heard
-                .extend(payload.iter().map(|&b| linear(g711::alaw_to_linear(b)))),
-            Decoder::Pcmu => self
-                .heard
-                .extend(payload.iter().map(|&b| linear(g711::ulaw_to_linear(b)))),
-        }
+        let mut samples = Vec::new();
+        assert!(self.decoder.decode(payload, &mut samples));
+        self.heard.extend(samples);
     }
 
     /// The last `seconds` heard.
