@@ -24,17 +24,20 @@ use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
-use load::connection::DATAGRAM;
-use load::guest::{AUDIO_LEVEL, Guest, Kind, MID, OPUS, PUBLISHED_MID, SSRC};
 use load::janus::Janus;
-use load::phone::{Line, PCMA, Phone, SAMPLES};
+use load::join;
 use load::process::program;
 use palabre_benches::is_measuring;
+use palabre_call::{DATAGRAM, Guest, Kind, Line, OPUS, Phone, Progress, Voice};
 use palabre_media::codec::g711::{alaw_to_linear, linear_to_alaw};
 use palabre_media::codec::opus::{self, Encoder, Quality};
-use palabre_media::rtp::{AudioLevel, ExtensionForm, PacketWriter, RtpFields, RtpHeader};
+use palabre_media::rtp::RtpHeader;
 use palabre_media::transport::Certificate;
 use serde_json::json;
+
+/// PCMA's static payload type (RFC 3551 table 4), and the samples of 20 ms.
+const PCMA: u8 = 8;
+const SAMPLES: usize = 160;
 
 /// One packet's sound.
 const PACKET: Duration = Duration::from_millis(20);
@@ -88,25 +91,19 @@ fn palabre(amount: (u32, u32)) -> Option<()> {
     let code = room["code"].as_str().expect("rooms have codes").to_owned();
     let certificate = Certificate::generate().expect("the system has randomness");
     let measure = |name: &str, start: &mut dyn FnMut() -> Box<dyn Sender>| {
-        let listener = Phone::call(sip, &code);
+        let listener = join::phone(sip, &code);
         report(name, &listener.line, amount, start);
     };
     measure("telephone (PCMA) to telephone", &mut || {
-        let phone = Phone::call(sip, &code);
+        let phone = join::phone(sip, &code);
         Box::new(Caller {
-            line: phone.line.clone(),
+            line: phone.line.try_clone().expect("there are descriptors"),
             encoder: None,
             _phone: Some(phone),
         })
     });
     measure("WebRTC (Opus) to telephone", &mut || {
-        let way = program.join(&code, "bench");
-        let text = |key: &str| way[key].as_str().expect("it is text").to_owned();
-        Box::new(Speaker::new(Guest::join(
-            &text("url"),
-            &text("token"),
-            &certificate,
-        )))
+        Box::new(Speaker::new(join::guest(&mut program, &code, &certificate)))
     });
     Some(())
 }
@@ -152,13 +149,15 @@ fn janus(amount: (u32, u32)) {
 /// Joins a room of Janus by plain RTP.
 fn seat(janus: &mut Janus, handle: u64, room: u32, codec: &str) -> Line {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback has free ports");
-    let mut line = Line::new(socket, SocketAddr::from(([127, 0, 0, 1], 9)));
+    let to = SocketAddr::from(([127, 0, 0, 1], 9));
+    let mut line = Line::new(socket, to).expect("it is bound");
     if codec == "opus" {
         line.format = (OPUS, opus::FRAME as u32);
     }
+    let local = line.socket.local_addr().expect("it is bound");
     let join = json!({
         "request": "join", "room": room, "codec": codec,
-        "rtp": {"ip": "127.0.0.1", "port": line.local().port(), "payload_type": line.format.0},
+        "rtp": {"ip": "127.0.0.1", "port": local.port(), "payload_type": line.format.0},
     });
     let said = janus.message(handle, join, None).said;
     let port = said["rtp"]["port"].as_u64();
@@ -267,13 +266,14 @@ impl Ear {
     fn new(line: &Line) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let loud = Arc::new(Mutex::new(Instant::now()));
-        let ear = line.clone();
+        let ear = line.try_clone().expect("there are descriptors");
+        ear.socket.set_nonblocking(false).expect("sockets can");
         ear.socket
             .set_read_timeout(Some(Duration::from_millis(100)))
             .expect("sockets can");
         let (stopped, noted) = (stop.clone(), loud.clone());
         let listening = spawn(move || listen(&ear, &stopped, &noted));
-        let mut mouth = line.clone();
+        let mut mouth = line.try_clone().expect("there are descriptors");
         let stopped = stop.clone();
         let breathing = spawn(move || {
             let silence = [linear_to_alaw(0); SAMPLES];
@@ -383,27 +383,23 @@ fn samples(place: Option<u32>) -> [f32; opus::FRAME] {
 /// A guest that speaks Opus.
 struct Speaker {
     guest: Guest,
-    encoder: Encoder,
-    index: u64,
+    voice: Voice,
 }
 
 impl Speaker {
     fn new(mut guest: Guest) -> Self {
-        guest.publish(Kind::Sound);
+        guest.publish(Kind::Sound).expect("the program listens");
+        let mut speaker = Self {
+            guest,
+            voice: Voice::default(),
+        };
         let give_up = Instant::now() + Duration::from_secs(20);
-        while guest.publisher.profile().is_none() {
+        while speaker.guest.publisher.progress() != Progress::Connected {
             assert!(Instant::now() < give_up, "the guest does not connect");
-            let now = Instant::now();
-            guest.run(now);
-            guest.run_signal(now);
-            drain(&mut guest);
+            speaker.rest();
             sleep(Duration::from_millis(2));
         }
-        Self {
-            guest,
-            encoder: Encoder::new(Quality::default()),
-            index: 1_000,
-        }
+        speaker
     }
 }
 
@@ -416,41 +412,15 @@ fn drain(guest: &mut Guest) {
 
 impl Sender for Speaker {
     fn send(&mut self, place: Option<u32>) {
-        let samples = std::array::from_fn(|n| {
-            let sample = place.map_or(0.0, |place| tone(place as usize * opus::FRAME + n, 48_000));
-            (sample / 32_768.0) as f32
-        });
-        let payload = self.encoder.encode(&samples);
-        let level = AudioLevel {
-            voice: place.is_some(),
-            level: if place.is_some() { 15 } else { 127 },
-        };
-        let fields = RtpFields {
-            payload_type: OPUS,
-            marker: false,
-            sequence: self.index as u16,
-            timestamp: self.index as u32 * opus::FRAME as u32,
-            ssrc: SSRC,
-        };
-        let mut buffer = [0; DATAGRAM];
-        let mut writer = PacketWriter::start(&mut buffer, &fields, ExtensionForm::OneByte)
-            .expect("the buffer is large enough");
-        for (id, value) in [
-            (MID, PUBLISHED_MID.as_bytes()),
-            (AUDIO_LEVEL, &level.to_bytes()[..]),
-        ] {
-            writer.extension(id, value).expect("there is room");
-        }
-        writer.payload(payload).expect("the buffer is large enough");
-        let len = writer.finish();
-        self.guest.publisher.send_rtp(&mut buffer, len, self.index);
-        self.index += 1;
+        let level = if place.is_some() { 15 } else { 127 };
+        self.voice
+            .say(&self.guest.publisher, &samples(place), level);
     }
 
     fn rest(&mut self) {
         let now = Instant::now();
-        self.guest.run(now);
-        self.guest.run_signal(now);
+        self.guest.run(now).expect("the program listens");
+        self.guest.run_signal(now).expect("the program answers");
         drain(&mut self.guest);
     }
 }

@@ -168,7 +168,7 @@ pub fn leg_parameters(
         rtcp: rtcp.filter(|_| !media.rtcp_mux),
         remote: known(media.remote),
         remote_rtcp: known(media.remote_rtcp).filter(|_| !media.rtcp_mux),
-        codec: codec(media.codec),
+        codec: media.codec.into(),
         payload_type: media.payload_type,
         receive_payload_type: media.receive_payload_type,
         telephone_event: media
@@ -185,7 +185,7 @@ pub fn leg_update(media: &sip::Media) -> LegUpdate {
     LegUpdate {
         remote: known(media.remote),
         remote_rtcp: known(media.remote_rtcp).filter(|_| !media.rtcp_mux),
-        codec: Some((codec(media.codec), media.payload_type)),
+        codec: Some((media.codec.into(), media.payload_type)),
         receive_payload_type: Some(media.receive_payload_type),
         packet_time: Some(Duration::from_millis(media.ptime.into())),
         telephone_event: Some(
@@ -203,12 +203,14 @@ fn known(address: std::net::SocketAddr) -> Option<std::net::SocketAddr> {
     (!address.ip().is_unspecified() && address.port() != 0).then_some(address)
 }
 
-fn codec(codec: sip::Codec) -> LegCodec {
-    match codec {
-        sip::Codec::Opus => LegCodec::Opus,
-        sip::Codec::G722 => LegCodec::G722,
-        sip::Codec::Pcma => LegCodec::Pcma,
-        sip::Codec::Pcmu => LegCodec::Pcmu,
+impl From<sip::Codec> for LegCodec {
+    fn from(codec: sip::Codec) -> Self {
+        match codec {
+            sip::Codec::Opus => Self::Opus,
+            sip::Codec::G722 => Self::G722,
+            sip::Codec::Pcma => Self::Pcma,
+            sip::Codec::Pcmu => Self::Pcmu,
+        }
     }
 }
 

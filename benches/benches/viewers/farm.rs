@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use palabre_call::{Guest, Kind};
 use palabre_media::transport::Certificate;
 use palabre_tests::program::Program;
 use serde_json::json;
 
-use crate::load::guest::{Guest, Kind};
 use crate::load::janus::Janus;
+use crate::load::join;
 use crate::load::process::{cpu_time, resident, thread_times};
 use crate::publisher::Publisher;
 use crate::viewer::Viewer;
@@ -44,18 +45,15 @@ impl Farm {
         let room = program.create_room("bench");
         let code = room["code"].as_str().expect("rooms have codes").to_owned();
         let certificate = Certificate::generate().expect("the system has randomness");
-        let mut join = || {
-            let way = program.join(&code, "bench");
-            let text = |key: &str| way[key].as_str().expect("it is text").to_owned();
-            Guest::join(&text("url"), &text("token"), &certificate)
-        };
+        let mut join = || join::guest(program, &code, &certificate);
         let mut farm = Self::new("palabre", join());
         for _ in 0..viewers {
             farm.viewers.push(Viewer::new(join()));
             farm.look(Instant::now());
         }
         farm.await_viewers();
-        farm.publisher.guest.publish(Kind::Picture);
+        let published = farm.publisher.guest.publish(Kind::Picture);
+        published.expect("the program listens");
         farm.await_publisher();
         farm.await_pictures();
         farm
@@ -64,7 +62,8 @@ impl Farm {
     /// A publisher, then those who subscribe to it, as Janus' own page has it.
     pub(crate) fn of_janus(janus: &mut Janus, viewers: usize) -> Self {
         let certificate = Certificate::generate().expect("the system has randomness");
-        let mut farm = Self::new("janus", Guest::bare(host(), &certificate));
+        let bare = || Guest::bare(host(), &certificate).expect("there are free ports");
+        let mut farm = Self::new("janus", bare());
         let handle = janus.attach("videoroom");
         let room = json!({"request": "create", "room": 1, "bitrate": 0, "videocodec": "vp8"});
         janus.message(handle, room, None);
@@ -76,16 +75,18 @@ impl Farm {
         let answer = janus.message(handle, join, Some(offer)).sdp;
         let answer = answer.expect("an answer");
         let publisher = &mut farm.publisher.guest.publisher;
-        publisher.set_remote(Instant::now(), &answer);
+        let is_read = publisher.set_remote(Instant::now(), &answer, None);
+        assert!(is_read, "Janus describes itself: {answer}");
         farm.await_publisher();
         for _ in 0..viewers {
-            let mut guest = Guest::bare(host(), &certificate);
+            let mut guest = bare();
             let handle = janus.attach("videoroom");
             let join = json!({
                 "request": "join", "ptype": "subscriber", "room": 1, "streams": [{"feed": 7}],
             });
             let offer = janus.message(handle, join, None).sdp.expect("an offer");
             let answer = guest.answer(Instant::now(), &offer);
+            let answer = answer.expect("Janus describes itself");
             let answer = json!({"type": "answer", "sdp": answer});
             janus.message(handle, json!({"request": "start"}), Some(answer));
             farm.viewers.push(Viewer::new(guest));

@@ -4,11 +4,11 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use palabre_call::DATAGRAM;
 use palabre_engine::net::socket::MediaSocket;
 use palabre_media::sfu::Train;
 
 use crate::farm::{Farm, LOOK};
-use crate::load::connection::DATAGRAM;
 use crate::load::process::cpu_time;
 use crate::{INTERVAL, Shape, Spent};
 

@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use palabre_call::{DATAGRAM, Guest, MID, PUBLISHED_MID, Received, SSRC, TRANSPORT_CC, VP8};
 use palabre_media::rtp::rtcp::{Compound, NtpTime, RtcpPacket, SenderReport};
 use palabre_media::rtp::{ExtensionForm, PacketWriter, RtpFields};
 
-use crate::load::connection::{DATAGRAM, Received};
-use crate::load::guest::{Guest, MID, PUBLISHED_MID, SSRC, TRANSPORT_CC, VP8};
 use crate::viewer::{FEEDBACK, REPORT};
 use crate::{FRAME, INTERVAL, PACKET};
 
@@ -103,10 +102,10 @@ impl Publisher {
     }
 
     pub(crate) fn run(&mut self, now: Instant) {
-        self.guest.run(now);
+        self.guest.run(now).expect("the program listens");
         if self.signals <= now {
             self.signals = now + FEEDBACK / 2;
-            self.guest.run_signal(now);
+            self.guest.run_signal(now).expect("the program answers");
         }
         let mut buffer = [0; DATAGRAM];
         while let Some(received) = self.guest.publisher.receive(&mut buffer) {

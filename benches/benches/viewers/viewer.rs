@@ -2,12 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use palabre_call::{DATAGRAM, Guest, Received, VP8};
 use palabre_media::rtp::SequenceExtender;
 use palabre_media::rtp::rtcp::{Compound, Feedback, NtpTime, ReportBlock, RtcpPacket};
 use palabre_media::rtp::twcc::Arrivals;
-
-use crate::load::connection::{DATAGRAM, Received};
-use crate::load::guest::{Guest, VP8};
 
 /// Between a viewer's transport-wide feedback messages, as libwebrtc's default.
 pub(crate) const FEEDBACK: Duration = Duration::from_millis(100);
@@ -56,7 +54,7 @@ impl Viewer {
     }
 
     pub(crate) fn run(&mut self, now: Instant) {
-        self.guest.run(now);
+        self.guest.run(now).expect("the program listens");
         let mut buffer = [0; DATAGRAM];
         while let Some(received) = self.guest.subscriber.receive(&mut buffer) {
             match received {
@@ -88,7 +86,7 @@ impl Viewer {
         }
         if self.signals <= now {
             self.signals = now + FEEDBACK / 2;
-            self.guest.run_signal(now);
+            self.guest.run_signal(now).expect("the program answers");
         }
         let parties = Feedback {
             sender: 1,

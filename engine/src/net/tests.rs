@@ -80,7 +80,7 @@ impl Server {
         };
         client
             .peer
-            .set_remote(Instant::now(), server, self.workers.local());
+            .set_remote(Instant::now(), server, [self.workers.local()]);
         client
     }
 

@@ -1,8 +1,8 @@
-//! A browser-like client of [`WebRtcTransport`](super::WebRtcTransport) for tests and load
-//! generators: full ICE (`is`), active DTLS (`dimpl`), SCTP (`sctp-proto`).
+//! A browser-like client of [`WebRtcTransport`](super::WebRtcTransport) for tests, load generators
+//! and the synthetic call: full ICE (`is`), active DTLS (`dimpl`), SCTP (`sctp-proto`).
 //!
 //! Sans-IO like the rest. Shares no code with the server side but the DCEP messages, so that
-//! one proves the other. Never part of the product: built for tests or feature `peer`.
+//! one proves the other. What serves calls never uses it: built for tests or feature `peer`.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -145,14 +145,24 @@ impl Peer {
         }
     }
 
-    /// Tells the server's description; checks start.
-    pub fn set_remote(&mut self, now: Instant, server: RemoteParameters, address: SocketAddr) {
+    /// Tells the server's description, with the addresses it may be reached at; checks start. Addresses
+    /// ICE has no use for (link-local, multicast) are left out.
+    pub fn set_remote(
+        &mut self,
+        now: Instant,
+        server: RemoteParameters,
+        addresses: impl IntoIterator<Item = SocketAddr>,
+    ) {
         let ice = &server.ice;
         self.ice.set_remote_credentials(IceCreds {
             ufrag: ice.ufrag.clone(),
             pass: ice.pwd.clone(),
         });
-        self.ice.add_remote_candidate(host(address));
+        for address in addresses {
+            if let Ok(candidate) = Candidate::host(address, is::Protocol::Udp) {
+                self.ice.add_remote_candidate(candidate);
+            }
+        }
         self.server = Some(server);
         self.handle_timeout(now);
     }

@@ -131,7 +131,7 @@ impl World {
             fingerprint,
         };
         self.client
-            .set_remote(self.now, parameters, address(SERVER));
+            .set_remote(self.now, parameters, [address(SERVER)]);
     }
 
     fn describe_client(&mut self) {
