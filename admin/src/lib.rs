@@ -5,6 +5,7 @@
 //!                                     ├─ livekit/  /rtc WebSocket, /twirp, tokens       ── live (the engine)
 //!                                     ├─ health    /healthz /readyz /metrics
 //!                                     └─ assets    the pages of web/, embedded
+//!   socket in the data folder ── synthetic: a room for the box's call to itself
 //! ```
 //! It decides nothing about media or calls, and never imports the SIP gateway: both ask the one
 //! [`Directory`](palabre_engine::Directory) through the one [`Door`](palabre_engine::door::Door).
@@ -26,6 +27,7 @@ pub mod problem;
 mod secret;
 mod serve;
 pub mod store;
+pub mod synthetic;
 
 pub use config::{AdminConfig, Network};
 pub use live::{Line, LiveRooms, Requests};

@@ -208,7 +208,8 @@ impl Call {
             "ListRooms" => {
                 self.needs(self.grants.room_list, "roomList")?;
                 let request: proto::ListRoomsRequest = self.request()?;
-                let rooms = live.list_rooms(request.names).await?;
+                let mut rooms = live.list_rooms(request.names).await?;
+                rooms.retain(|room| !self.app.store.rooms.is_passing(&room.name));
                 self.response(&proto::ListRoomsResponse { rooms })
             }
             "DeleteRoom" => {

@@ -16,7 +16,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 pub use access::{Access, AccountId, BearerToken, Claimed};
 pub use keys::{ApiKey, ApiKeys};
-pub use rooms::{NewRoom, Page, Room, Rooms};
+pub use rooms::{NewRoom, Page, Passing, Room, Rooms};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 

@@ -1,6 +1,6 @@
 //! Rooms: what opens them and what they are called. Who is inside is the engine's business.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use palabre_engine::directory::{BoxFuture, Directory, DirectoryError, RoomCode, RoomTicket};
 use sqlx::sqlite::SqliteRow;
@@ -59,11 +59,77 @@ pub struct Page {
 #[derive(Clone, Debug)]
 pub struct Rooms {
     pool: SqlitePool,
+    passing: Slot,
+}
+
+/// The room that passes, while there is one.
+type Slot = Arc<Mutex<Option<Room>>>;
+
+/// A room that is kept nowhere and in no list, for who knows its code or its id. Dropping this ends it.
+#[derive(Debug)]
+pub struct Passing {
+    room: Room,
+    slot: Slot,
+}
+
+impl Passing {
+    /// The room.
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 impl Rooms {
     pub(super) fn new(pool: SqlitePool) -> Self {
-        Self { pool }
+        Self {
+            pool,
+            passing: Slot::default(),
+        }
+    }
+
+    /// Makes a room that passes; `None` while there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn pass(&self, new: &NewRoom) -> Result<Option<Passing>, StoreError> {
+        let mut code = room_code();
+        while self.by_code(&code).await?.is_some() {
+            code = room_code();
+        }
+        let mut passing = self.passing();
+        if passing.is_some() {
+            return Ok(None);
+        }
+        let room = Room {
+            id: room_id(),
+            name: new.name.clone(),
+            code,
+            slug: String::new(),
+            max_participants: new.max_participants,
+            created: now(),
+        };
+        *passing = Some(room.clone());
+        let slot = Arc::clone(&self.passing);
+        Ok(Some(Passing { room, slot }))
+    }
+
+    /// Whether the room of this id passes.
+    pub fn is_passing(&self, id: &str) -> bool {
+        self.passing_if(|room| room.id == id).is_some()
+    }
+
+    fn passing(&self) -> std::sync::MutexGuard<'_, Option<Room>> {
+        self.passing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn passing_if(&self, is_it: impl FnOnce(&Room) -> bool) -> Option<Room> {
+        self.passing().clone().filter(is_it)
     }
 
     /// Makes a room with a fresh id, code and slug.
@@ -77,8 +143,7 @@ impl Rooms {
                 "INSERT INTO rooms (id, name, code, slug, max_participants, created)
                  VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING *",
             )
-            // The letter keeps an id from ever being nine digits, which is what a code is.
-            .bind(format!("r{}", random_text(ID_LETTERS)))
+            .bind(room_id())
             .bind(&new.name)
             .bind(room_code().as_str())
             .bind(random_text(SLUG_LETTERS))
@@ -130,7 +195,10 @@ impl Rooms {
             .bind(id)
             .fetch_optional(&self.pool)
             .await?;
-        row.as_ref().map(read).transpose()
+        match row {
+            Some(row) => read(&row).map(Some),
+            None => Ok(self.passing_if(|room| room.id == id)),
+        }
     }
 
     /// The room this code opens now.
@@ -142,7 +210,10 @@ impl Rooms {
             .bind(code.as_str())
             .fetch_optional(&self.pool)
             .await?;
-        row.as_ref().map(read).transpose()
+        match row {
+            Some(row) => read(&row).map(Some),
+            None => Ok(self.passing_if(|room| room.code == *code)),
+        }
     }
 
     /// The room whose link carries this slug.
@@ -198,6 +269,11 @@ impl Rooms {
     pub fn directory(&self) -> Arc<dyn Directory> {
         Arc::new(self.clone())
     }
+}
+
+/// A room's id. The letter keeps it from ever being nine digits, which is what a code is.
+fn room_id() -> String {
+    format!("r{}", random_text(ID_LETTERS))
 }
 
 fn read(row: &SqliteRow) -> Result<Room, StoreError> {
@@ -326,6 +402,27 @@ mod tests {
         assert!(store.rooms.delete(&room.id).await.unwrap());
         assert!(!store.rooms.delete(&room.id).await.unwrap());
         assert_eq!(store.rooms.by_code(&room.code).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_passing_room_opens_by_its_code_is_in_no_list_and_ends() {
+        let (_folder, store) = empty().await;
+        let passing = store.rooms.pass(&named("call")).await.unwrap().unwrap();
+        let room = passing.room().clone();
+        assert!(store.rooms.pass(&named("another")).await.unwrap().is_none());
+        assert!(store.rooms.is_passing(&room.id));
+        let found = store.rooms.by_code(&room.code).await.unwrap();
+        assert_eq!(found.as_ref(), Some(&room));
+        let found = store.rooms.by_id(&room.id).await.unwrap();
+        assert_eq!(found.as_ref(), Some(&room));
+        assert_eq!(store.rooms.by_slug(&room.slug).await.unwrap(), None);
+        let listed = store.rooms.list(None, 10).await.unwrap();
+        assert_eq!((listed.rooms.len(), listed.total), (0, 0));
+        drop(passing);
+        assert!(!store.rooms.is_passing(&room.id));
+        assert_eq!(store.rooms.by_code(&room.code).await.unwrap(), None);
+        assert_eq!(store.rooms.by_id(&room.id).await.unwrap(), None);
+        assert!(store.rooms.pass(&named("next")).await.unwrap().is_some());
     }
 
     #[tokio::test]

@@ -7,4 +7,5 @@ mod limits;
 mod pages;
 mod rtc;
 mod server;
+mod synthetic;
 mod twirp;
