@@ -3,14 +3,18 @@
 //! ```text
 //! palabre [--config FILE]          runs; FILE defaults to palabre.toml when there is one
 //! palabre config [--config FILE]   prints the commented configuration in force
+//! palabre call --check             calls the running program and says whether sound came through
 //! ```
 
+mod call;
 mod config;
 mod program;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use palabre_engine::settings::Span;
 use program::Config;
 
 const USAGE: &str = "\
@@ -18,17 +22,25 @@ palabre: meetings by browser and by telephone, on your own box
 
   palabre [--config FILE]          run; FILE defaults to palabre.toml when there is one
   palabre config [--config FILE]   print the commented configuration in force
+  palabre call --check [--config FILE] [--timeout 30s]
+                                   call the program that runs with this configuration, by WebRTC and by
+                                   SIP; prints what was heard, or the step that failed, and why
   palabre --version                print the version
   palabre --help                   print this
 
 Environment variables override the file: PALABRE__SECTION__KEY=value.
 ";
 
+/// Shortest time for a call: one that can be made at all.
+const SHORTEST: Duration = Duration::from_secs(1);
+
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Asked {
     Run,
     PrintConfig,
+    /// A synthetic call that may take so long.
+    Call(Duration),
     Version,
     Help,
 }
@@ -41,7 +53,7 @@ fn main() -> ExitCode {
     match asked {
         Asked::Help => return print(USAGE),
         Asked::Version => return print(concat!("palabre ", env!("CARGO_PKG_VERSION"), "\n")),
-        Asked::Run | Asked::PrintConfig => {}
+        Asked::Run | Asked::PrintConfig | Asked::Call(_) => {}
     }
     let mut config = match read(file) {
         Ok(config) => config,
@@ -49,6 +61,13 @@ fn main() -> ExitCode {
     };
     if asked == Asked::PrintConfig {
         return print(&config::print(&config.sections()));
+    }
+    if let Asked::Call(patience) = asked {
+        return match call::make(&config, patience) {
+            Ok(report) => print(&report.line()),
+            // Its code comes first: the appliance reads it.
+            Err(failure) => complain(&failure.to_string()),
+        };
     }
     let filter = tracing_subscriber::EnvFilter::new(config.log.level.as_str());
     tracing_subscriber::fmt()
@@ -71,9 +90,18 @@ fn main() -> ExitCode {
 fn arguments(mut words: impl Iterator<Item = String>) -> Result<(Asked, Option<PathBuf>), String> {
     let mut asked = Asked::Run;
     let mut file = None;
+    let (mut checks, mut patience) = (false, None);
     while let Some(word) = words.next() {
         match word.as_str() {
             "config" => asked = Asked::PrintConfig,
+            "call" => asked = Asked::Call(call::PATIENCE),
+            "--check" => checks = true,
+            "--timeout" => match words.next().map(|text| text.parse::<Span>()) {
+                Some(Ok(span)) if (SHORTEST..=call::MOST_PATIENCE).contains(&span.duration()) => {
+                    patience = Some(span.duration());
+                }
+                _ => return Err("--timeout takes a time from 1s to 120s, such as 30s".to_owned()),
+            },
             "--version" | "-V" => asked = Asked::Version,
             "--help" | "-h" | "help" => asked = Asked::Help,
             "--config" | "-c" => match words.next() {
@@ -82,6 +110,15 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<(Asked, Option<P
             },
             other => return Err(format!("unknown argument: {other}")),
         }
+    }
+    match (&mut asked, checks) {
+        (Asked::Call(time), true) => *time = patience.unwrap_or(*time),
+        (Asked::Call(_), false) => return Err("palabre call needs --check".to_owned()),
+        (_, true) => return Err("--check belongs to palabre call".to_owned()),
+        (_, false) if patience.is_some() => {
+            return Err("--timeout belongs to palabre call".to_owned());
+        }
+        (_, false) => {}
     }
     Ok((asked, file))
 }
@@ -110,9 +147,13 @@ fn print(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-#[allow(clippy::print_stderr)]
 fn fail(sentence: &str) -> ExitCode {
-    eprintln!("palabre: {sentence}");
+    complain(&format!("palabre: {sentence}"))
+}
+
+#[allow(clippy::print_stderr)]
+fn complain(line: &str) -> ExitCode {
+    eprintln!("{line}");
     ExitCode::FAILURE
 }
 
@@ -134,6 +175,26 @@ mod tests {
         assert_eq!(parse(&["--version"]), Ok((Asked::Version, None)));
         assert!(parse(&["--config"]).is_err());
         assert!(parse(&["serve"]).is_err_and(|e| e.contains("serve")));
+        let call = |words: &[&str]| parse(&[&["call"][..], words].concat());
+        assert_eq!(call(&["--check"]), Ok((Asked::Call(call::PATIENCE), None)));
+        assert_eq!(
+            call(&["--check", "--timeout", "90s", "--config", "a.toml"]),
+            Ok((
+                Asked::Call(Duration::from_secs(90)),
+                Some(PathBuf::from("a.toml"))
+            ))
+        );
+        for wrong in [
+            &["--timeout", "30s"][..],
+            &[],
+            &["--check", "--timeout"],
+            &["--check", "--timeout", "0s"],
+            &["--check", "--timeout", "1h"],
+            &["--check", "--timeout", "30"],
+        ] {
+            assert!(call(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(parse(&["--check"]).is_err() && parse(&["--timeout", "5s"]).is_err());
     }
 
     #[test]

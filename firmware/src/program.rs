@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use palabre_admin::metrics::{Family, Kind, Sample, Source};
 use palabre_admin::store::OpenError;
+use palabre_admin::synthetic::{self, Lender, SyntheticCalls, Ways};
 use palabre_admin::{AdminConfig, Parts, Readiness, ServeError, Store, serve};
 use palabre_engine::door::{Door, Patience};
 use palabre_engine::settings::Section;
@@ -112,6 +113,19 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     let sip_address = http.sip_address.clone();
     let public_url = http.public_url.clone();
     let server = serve(http, parts).await?;
+    let lender = Lender {
+        store: store.clone(),
+        live: Arc::new(engine.clone()),
+        ways: Ways {
+            http: server.address(),
+            sip: sip.as_ref().map(Sip::address),
+        },
+        longest: synthetic::LONGEST,
+    };
+    // Meetings do not need it: a box that cannot call itself serves all the same.
+    let calls = SyntheticCalls::listen(folder, lender)
+        .await
+        .inspect_err(|error| tracing::warn!(%error, "no synthetic call is possible"));
 
     let url = public_url.unwrap_or_else(|| format!("http://{}", server.address()));
     announce(
@@ -127,6 +141,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     };
     let why = why_to_stop(until_told_to_stop(), telephone, server.ended()).await;
     tracing::info!("stopping");
+    drop(calls);
     if let Some(sip) = sip {
         sip.shut_down().await;
     }

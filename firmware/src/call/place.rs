@@ -1,0 +1,138 @@
+//! Where the running program is reached from its own machine: what it says of itself, and what the configuration says of it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use palabre_admin::synthetic::Ways;
+use palabre_call::Site;
+use palabre_sip::config;
+use palabre_sip::sip::Codec;
+
+use super::failure::{Failure, Step};
+use crate::program::Config;
+
+/// Codecs the telephone would use, the first that the program takes: the one every exchange has, first.
+const CODECS: [Codec; 4] = [Codec::Pcma, Codec::Pcmu, Codec::G722, Codec::Opus];
+
+/// Where the telephone calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Telephone {
+    pub(crate) address: SocketAddr,
+    pub(crate) codec: Codec,
+    /// The program names addresses of another network.
+    pub(crate) is_translated: bool,
+}
+
+/// Every door of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) site: Site,
+    /// `None` when telephones cannot call.
+    pub(crate) telephone: Option<Telephone>,
+}
+
+impl Place {
+    pub(crate) fn of(config: &Config, ways: &Ways) -> Result<Self, Failure> {
+        let media = &config.engine.media;
+        let from = match media.bind.ip() {
+            IpAddr::V6(own) if !own.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        };
+        // What is announced may be reachable from outside only.
+        let is_hidden = !media.announced.is_empty() && media.bind.port() != 0;
+        let telephone = match ways.sip {
+            Some(bound) => Some(Telephone {
+                address: reachable(bound),
+                codec: codec(&config.sip.codecs)?,
+                is_translated: config.sip.advertise.is_some(),
+            }),
+            None if config.sip.enabled => {
+                return Err(Failure::new(
+                    Step::Sip,
+                    "the program runs without telephone, although sip.enabled is true",
+                ));
+            }
+            None => None,
+        };
+        Ok(Self {
+            site: Site {
+                http: reachable(ways.http),
+                media: is_hidden.then(|| reachable(media.bind)),
+                from,
+            },
+            telephone,
+        })
+    }
+}
+
+/// The address at which this machine reaches what listens on `bound`.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    let ip = match bound.ip() {
+        IpAddr::V4(own) if own.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(own) if own.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        own => own,
+    };
+    SocketAddr::new(ip, bound.port())
+}
+
+fn codec(taken: &[config::Codec]) -> Result<Codec, Failure> {
+    let mut known = CODECS.into_iter();
+    known
+        .find(|codec| taken.contains(&config::Codec(*codec)))
+        .ok_or_else(|| Failure::new(Step::Sip, "sip.codecs names no codec"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn ways(http: &str, sip: Option<&str>) -> Ways {
+        Ways {
+            http: address(http),
+            sip: sip.map(address),
+        }
+    }
+
+    #[test]
+    fn a_box_on_all_its_addresses_is_called_on_loopback() {
+        let mut config = Config::default();
+        config.engine.media.bind = address("0.0.0.0:7880");
+        let place = Place::of(&config, &ways("0.0.0.0:80", Some("0.0.0.0:5060"))).unwrap();
+        assert_eq!(place.site.http, address("127.0.0.1:80"));
+        assert_eq!(place.site.media, None);
+        assert_eq!(place.site.from, IpAddr::from([127, 0, 0, 1]));
+        let telephone = place.telephone.unwrap();
+        assert_eq!(telephone.address, address("127.0.0.1:5060"));
+        assert_eq!(telephone.codec, Codec::Pcma);
+        assert!(!telephone.is_translated);
+        let six = Place::of(&config, &ways("[::]:80", Some("192.0.2.1:5060"))).unwrap();
+        assert_eq!(six.site.http, address("[::1]:80"));
+        assert_eq!(six.telephone.unwrap().address, address("192.0.2.1:5060"));
+    }
+
+    #[test]
+    fn what_only_others_can_reach_is_not_all_that_is_tried() {
+        let mut config = Config::default();
+        config.engine.media.bind = address("0.0.0.0:7880");
+        config.engine.media.announced = vec![address("203.0.113.1:7880")];
+        config.sip.advertise = Some(IpAddr::from([203, 0, 113, 1]));
+        config.sip.codecs = vec![config::Codec(Codec::Opus), config::Codec(Codec::Pcmu)];
+        let place = Place::of(&config, &ways("127.0.0.1:80", Some("0.0.0.0:5060"))).unwrap();
+        assert_eq!(place.site.media, Some(address("127.0.0.1:7880")));
+        let telephone = place.telephone.unwrap();
+        assert!(telephone.is_translated);
+        assert_eq!(telephone.codec, Codec::Pcmu);
+    }
+
+    #[test]
+    fn a_telephone_that_should_be_there_is_missed() {
+        let mut config = Config::default();
+        let without = ways("127.0.0.1:80", None);
+        assert_eq!(Place::of(&config, &without).unwrap_err().step, Step::Sip);
+        config.sip.enabled = false;
+        assert_eq!(Place::of(&config, &without).unwrap().telephone, None);
+    }
+}
