@@ -14,7 +14,8 @@ mkdir -p "$short/usr/lib/systemd/system/palabre-health.service.d" "$WORK/test"
 cat >"$short/usr/lib/systemd/system/palabre-health.service.d/short.conf" <<'UNIT'
 [Service]
 ExecStart=
-ExecStart=/usr/bin/palabre-update health --url http://127.0.0.1:80/readyz --every 5 --good-for 20 --grace 90
+ExecStart=/usr/bin/palabre-update health --url http://127.0.0.1:80/readyz --every 5 --good-for 20 --grace 90 \
+  --call-as palabre --call "/usr/bin/palabre call --check --config /etc/palabre/palabre.toml"
 UNIT
 cp -a "$short" "$broken"
 mkdir -p "$broken/usr/bin"

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -308,29 +309,35 @@ fn a_version_that_fails_its_trial_goes_back_with_the_reason() {
             .starts_with("program: it answers")
     );
 
-    // Answers health but fails the call.
+    // Answers health but fails the call: the reason is that of the command.
     bench.good(&["install", &bench.packed(3)]);
     bench.runs(3);
     let url = answering("200 OK");
+    let reason = "own-tone: the telephone hears itself through the mixer";
+    let script = format!("echo '{reason}' >&2\nexit 1\n");
+    fs::write(bench.at("call"), script).unwrap();
+    let call = format!("/bin/sh {}", bench.text("call"));
     let trial = [
         "health",
         "--url",
         &url,
         "--call",
-        "false",
+        &call,
         "--every",
         "1",
         "--grace",
         "1",
         "--no-reboot",
     ];
-    assert!(
-        bench
-            .refused(&trial)
-            .contains("call: the synthetic call failed")
-    );
-    // Whose tries run out without a word.
+    let why = format!("call: the call failed: {reason}");
+    let said = bench.refused(&trial);
+    // On the console while it lasts, and as the verdict.
+    assert!(said.contains(&format!("trial: {why}\n")), "{said}");
+    assert!(said.contains(&format!("version 3 is bad: {why}")), "{said}");
     bench.runs(1);
+    assert_eq!(bench.status()["last_failure"]["why"], why);
+    assert!(bench.good(&["status"]).contains(&why));
+    // Whose tries run out without a word.
     bench.good(&["install", &bench.packed(4)]);
     let folder = bench.at("esp/EFI/Linux");
     fs::rename(
@@ -486,6 +493,41 @@ fn the_packer_refuses_what_would_not_boot_or_not_ship() {
             .unwrap()
             .contains("\"channel\": \"development\"")
     );
+}
+
+#[test]
+fn the_call_is_made_with_the_rights_of_the_user_that_is_named() {
+    let bench = Bench::new();
+    bench.good(&["install", &bench.packed(2)]);
+    bench.runs(2);
+    let url = answering("200 OK");
+    let trial = [
+        "health",
+        "--url",
+        &url,
+        // Root may.
+        "--call",
+        "/bin/cat /etc/shadow",
+        "--call-as",
+        "nobody",
+        "--every",
+        "1",
+        "--grace",
+        "1",
+        "--no-reboot",
+    ];
+    let said = bench.refused(&trial);
+    let expected = match fs::metadata("/proc/self").unwrap().uid() {
+        0 => "the call failed: /bin/cat: /etc/shadow: Permission denied",
+        // Only root can give rights away, and nothing is called with ours instead.
+        _ => "/bin/cat: Operation not permitted",
+    };
+    assert!(said.contains(expected), "{said}");
+    let mut wrong = trial;
+    wrong[6] = "no one";
+    let refused = bench.update(&wrong);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.starts_with("--call-as: no user no one"), "{said}");
 }
 
 #[test]

@@ -36,8 +36,9 @@ palabre-update: the versions of this box
   palabre-update mark-bad WHY                    it is not; the next start takes another
   palabre-update previous                        start the other version next
   palabre-update factory-reset                   the next start erases the data
-  palabre-update health [--url URL] [--call COMMAND] [--every SECONDS] [--good-for SECONDS]
-                        [--no-reboot]            run the trial of a new version
+  palabre-update health [--url URL] [--call COMMAND] [--call-as USER] [--every SECONDS]
+                        [--good-for SECONDS] [--no-reboot]
+                                                 run the trial of a new version
   palabre-update provision [--usb FOLDER]        name, network and certificate
 
   --image FILE --keys FOLDER --esp FOLDER --disk DEVICE --state FOLDER --cmdline FILE
@@ -512,8 +513,9 @@ impl TrialRun {
         let url = arguments.value("--url")?;
         let url = url.unwrap_or_else(|| "http://127.0.0.1:8080/readyz".to_owned());
         let call = arguments.value("--call")?;
+        let user = arguments.value("--call-as")?;
         Ok(Self {
-            watch: observe::Watch::new(&url, call)?,
+            watch: observe::Watch::new(&url, call, user.as_deref())?,
             every,
             policy: health::Policy {
                 good_for,

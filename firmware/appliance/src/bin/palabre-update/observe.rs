@@ -4,8 +4,10 @@ use std::fs;
 use std::io;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use palabre_appliance::arguments::Usage;
@@ -17,6 +19,12 @@ const ANSWER: Duration = Duration::from_secs(5);
 const CALL: Duration = Duration::from_secs(60);
 /// Between two calls: each costs what a participant costs.
 const CALL_EVERY: Duration = Duration::from_secs(60);
+/// Bytes kept of what a failed call says.
+const SAID: u64 = 4096;
+/// Characters of it that are told: a sentence.
+const TOLD: usize = 300;
+/// How long a call that has ended may hold back its last words.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// No clock of a box is before this: 2025-01-01.
 const EARLIEST: u64 = 1_735_689_600;
 
@@ -29,8 +37,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Looks at `url`, which is `http://` with an address, and calls with the command.
-    pub(crate) fn new(url: &str, call: Option<String>) -> Result<Self, Usage> {
+    /// Looks at `url`, which is `http://` with an address, and calls with the command, as `user` if one is named.
+    pub(crate) fn new(url: &str, call: Option<String>, user: Option<&str>) -> Result<Self, Usage> {
         let parts = url
             .strip_prefix("http://")
             .and_then(|rest| rest.split_once('/'));
@@ -44,7 +52,13 @@ impl Watch {
             address: address
                 .ok_or_else(|| Usage("--url is http://ADDRESS:PORT/PATH".to_owned()))?,
             path: format!("/{path}"),
-            call: call.map(CallCommand),
+            call: match call {
+                Some(words) => Some(CallCommand {
+                    words,
+                    user: user.map(Account::named).transpose()?,
+                }),
+                None => None,
+            },
             called: None,
         })
     }
@@ -131,36 +145,111 @@ impl Watch {
     }
 }
 
-/// A call made by another program, which exits with 0 when it heard its tone.
-struct CallCommand(String);
+/// A call made by another program, which exits with 0 when it heard its tone, and else says why on its standard error.
+struct CallCommand {
+    words: String,
+    /// Whose rights it has; ours when nobody is named.
+    user: Option<Account>,
+}
+
+/// A user of this box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Account {
+    uid: u32,
+    gid: u32,
+}
+
+impl Account {
+    fn named(name: &str) -> Result<Self, Usage> {
+        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        Self::among(&users, name).ok_or_else(|| Usage(format!("--call-as: no user {name} here")))
+    }
+
+    /// From a list in the form of passwd(5).
+    fn among(users: &str, name: &str) -> Option<Self> {
+        users.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let is_it = fields.next()? == name;
+            let uid = fields.nth(1)?.parse().ok()?;
+            let gid = fields.next()?.parse().ok()?;
+            is_it.then_some(Self { uid, gid })
+        })
+    }
+}
 
 impl SyntheticCall for CallCommand {
     fn call(&mut self) -> Result<(), String> {
-        let mut words = self.0.split_ascii_whitespace();
+        let mut words = self.words.split_ascii_whitespace();
         let program = words.next().ok_or("no program to call with")?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        if let Some(Account { uid, gid }) = self.user {
+            // Supplementary groups of ours go with it.
+            command.uid(uid).gid(gid);
+        }
+        let mut child = command
             .args(words)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| format!("{program}: {error}"))?;
+        let said = child.stderr.take().map(listen);
         let deadline = Instant::now() + CALL;
         loop {
             match child.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
-                Ok(Some(status)) => return Err(format!("the synthetic call failed ({status})")),
+                Ok(Some(status)) => {
+                    let said = said.map(|said| beginning(&said));
+                    return Err(match reason(&said.unwrap_or_default()) {
+                        Some(reason) => format!("the call failed: {reason}"),
+                        None => format!("the call failed ({status})"),
+                    });
+                }
                 Ok(None) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(100))
                 }
                 Ok(None) => {
                     let _ = child.kill();
                     let _ = child.wait();
-                    return Err(format!("the synthetic call hung for {} s", CALL.as_secs()));
+                    return Err(format!("the call hung for {} s", CALL.as_secs()));
                 }
                 Err(error) => return Err(format!("{program}: {error}")),
             }
         }
     }
+}
+
+/// Reads what is said to its end, so that nobody waits for us, and gives the beginning as it comes.
+fn listen(mut from: ChildStderr) -> Receiver<Vec<u8>> {
+    let (tell, said) = channel();
+    std::thread::spawn(move || {
+        let mut beginning = from.by_ref().take(SAID);
+        let mut piece = [0; 512];
+        while let Ok(length @ 1..) = beginning.read(&mut piece) {
+            let _ = tell.send(piece[..length].to_vec());
+        }
+        drop(tell);
+        let _ = io::copy(&mut from, &mut io::sink());
+    });
+    said
+}
+
+/// What was said until now: all of it, unless somebody who is left behind still holds the line.
+fn beginning(said: &Receiver<Vec<u8>>) -> Vec<u8> {
+    let deadline = Instant::now() + LAST_WORDS;
+    let next = || {
+        let left = deadline.saturating_duration_since(Instant::now());
+        said.recv_timeout(left).ok()
+    };
+    std::iter::from_fn(next).flatten().collect()
+}
+
+/// The first line with something in it, in printable characters.
+fn reason(said: &[u8]) -> Option<String> {
+    let said = String::from_utf8_lossy(said);
+    let line = said.lines().map(str::trim).find(|line| !line.is_empty())?;
+    let plain = line.chars().filter(|c| !c.is_control());
+    Some(plain.take(TOLD).collect())
 }
 
 /// Whether the data partition takes a write. A full one does its duty.
@@ -184,7 +273,10 @@ mod tests {
 
     #[test]
     fn an_address_without_a_port_means_80() {
-        let address = |url: &str| Watch::new(url, None).map(|watch| watch.address.to_string());
+        let address = |url: &str| {
+            let watch = Watch::new(url, None, None);
+            watch.map(|watch| watch.address.to_string())
+        };
         assert_eq!(address("http://127.0.0.1/readyz").unwrap(), "127.0.0.1:80");
         assert_eq!(
             address("http://127.0.0.1:8080/readyz").unwrap(),
@@ -199,5 +291,45 @@ mod tests {
         ] {
             assert!(address(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_failed_call_gives_its_first_line_and_no_more() {
+        let call = |script: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("call");
+            fs::write(&path, script).unwrap();
+            let words = format!("/bin/sh {}", path.display());
+            CallCommand { words, user: None }.call()
+        };
+        assert_eq!(call("exit 0"), Ok(()));
+        assert_eq!(
+            call("echo; echo 'mixer-sound: silence' >&2; echo more >&2; exit 1"),
+            Err("the call failed: mixer-sound: silence".into())
+        );
+        assert_eq!(
+            call("exit 3"),
+            Err("the call failed (exit status: 3)".into())
+        );
+        // What is said without an end holds nobody up.
+        let long = call("printf '\\033[1m'; head -c 1000000 /dev/zero | tr '\\0' x; exit 1");
+        assert_eq!(long, Err("the call failed (exit status: 1)".into()));
+        let long = call("(printf '\\033[1m'; head -c 1000000 /dev/zero | tr '\\0' x) >&2; exit 1");
+        let told = long.expect_err("it failed");
+        assert_eq!(told.len(), "the call failed: ".len() + TOLD);
+        assert!(!told.contains(char::is_control), "{told}");
+        // Nor who leaves somebody behind that holds the line.
+        let left = call("echo 'ice: no' >&2; sleep 20 & exit 1");
+        assert_eq!(left, Err("the call failed: ice: no".into()));
+    }
+
+    #[test]
+    fn a_user_is_found_by_name() {
+        let users = "root:x:0:0:root:/root:/bin/sh\nbroken\npalabre:x:900:901::/:/bin/false\n";
+        let found = Account::among(users, "palabre");
+        assert_eq!(found, Some(Account { uid: 900, gid: 901 }));
+        assert_eq!(Account::among(users, "palabr"), None);
+        assert_eq!(Account::among(users, ""), None);
+        assert!(Watch::new("http://127.0.0.1/", Some("x".into()), Some("no one")).is_err());
     }
 }
