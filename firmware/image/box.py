@@ -20,6 +20,11 @@ WORK = os.environ.get("PALABRE_FIRMWARE_WORK", os.path.join(FIRMWARE, ".work"))
 ESCAPES = re.compile(r"\x1b\[[0-9;=?!]*[a-zA-Z]|\r")
 
 
+def seen(path):
+    """The name that the emulator knows a file of the work folder by."""
+    return "/w" + path[len(WORK):]
+
+
 class Failed(Exception):
     """What was promised did not happen."""
 
@@ -35,12 +40,12 @@ class Box:
         self.opener = urllib.request.build_opener(self.cookies)
         os.makedirs(folder, exist_ok=True)
 
-    def start(self):
-        """Power on. Times count from here."""
+    def start(self, *more):
+        """Power on, with more words for the emulator. Times count from here."""
         if os.path.exists(self.qmp_path):
             os.remove(self.qmp_path)
         command = [os.path.join(FIRMWARE, "image", "emulate.sh"), "--arch", self.arch, "--disk", self.disk, "--vars", self.vars,
-                   "--image", self.image, "--mem", str(self.mem), "--page", "80", "--qmp", self.qmp_path]
+                   "--image", self.image, "--mem", str(self.mem), "--page", "80", "--qmp", self.qmp_path, "--", *more]
         self.started = time.monotonic()
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
@@ -139,8 +144,8 @@ class Box:
 
     def plug(self, stick):
         """A USB stick, by its image file."""
-        seen = "/w" + stick[len(WORK):]
-        self.qmp("blockdev-add", **{"driver": "raw", "node-name": "stick", "read-only": True, "file": {"driver": "file", "filename": seen}})
+        file = {"driver": "file", "filename": seen(stick)}
+        self.qmp("blockdev-add", **{"driver": "raw", "node-name": "stick", "read-only": True, "file": file})
         self.qmp("device_add", driver="usb-storage", id="stick", drive="stick", bus="xhci.0", removable=True)
 
     def pull(self):
@@ -153,6 +158,65 @@ class Box:
                 with self.news:
                     self.news.wait(0.2)
         raise Failed("the stick cannot be pulled")
+
+    def freeze(self, folder):
+        """Keeps the running box, memory and disk, in `folder`; it ends here."""
+        os.makedirs(folder)
+        self.qmp("stop")
+        self.qmp("migrate", uri="file:" + seen(os.path.join(folder, "memory")))
+        deadline = time.monotonic() + 300
+        while (status := self.qmp("query-migrate").get("status")) != "completed":
+            if status == "failed" or time.monotonic() > deadline:
+                raise Failed(f"the box cannot be kept: {self.qmp('query-migrate')}")
+            with self.news:
+                self.news.wait(0.2)
+        self.kill()
+        for file in [self.disk, self.vars]:
+            shutil.copy(file, folder)
+
+    def thaw(self, folder):
+        """Goes on as the box that was kept in `folder`, as often as one likes."""
+        for file in [self.disk, self.vars]:
+            shutil.copy(os.path.join(folder, os.path.basename(file)), file)
+        self.start("-incoming", "file:" + seen(os.path.join(folder, "memory")))
+        deadline = time.monotonic() + 300
+        while True:
+            try:
+                status = self.qmp("query-status")["status"]
+            except OSError:
+                status = "not there yet"
+            if status == "paused":
+                self.qmp("cont")
+            if status == "running":
+                return
+            if time.monotonic() > deadline:
+                raise Failed(f"the box that was kept does not go on: {status}")
+            with self.news:
+                self.news.wait(0.2)
+
+    def passes(self, seconds):
+        """Lets time pass, because nothing but its passing is wanted; the emulator must live."""
+        with self.news:
+            if self.news.wait_for(lambda: self.process is None, seconds):
+                raise Failed("the emulator ended")
+
+    def damage(self, label):
+        """Overwrites a block in each MiB of a partition of the box, which must be off, but for the first."""
+        table = self.disk + ".table"
+        command = [os.path.join(FIRMWARE, "image", "tool.sh")]
+        quiet = {"check": True, "stdout": subprocess.DEVNULL}
+        subprocess.run(command + ["qemu-img", "dd", "-f", "qcow2", "-O", "raw", "bs=512", "count=34",
+                                  "if=" + seen(self.disk), "of=" + seen(table)], **quiet)
+        with open(table, "rb") as file:
+            entries = file.read()[1024:]
+        for at in range(0, len(entries), 128):
+            if entries[at + 56:at + 128].decode("utf-16-le").rstrip("\0") == label:
+                first, last = (int.from_bytes(entries[at + n:at + n + 8], "little") * 512 for n in (32, 40))
+                break
+        else:
+            raise Failed(f"the disk has no partition {label}")
+        writes = [word for block in range(first + 2**20, last, 2**20) for word in ("-c", f"write -q -P 0x5a {block} 4096")]
+        subprocess.run(command + ["qemu-io", "-f", "qcow2", *writes, seen(self.disk)], **quiet)
 
     def kill(self):
         """The power goes, without a word."""

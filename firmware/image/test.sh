@@ -5,28 +5,41 @@ set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 need_root test
-machines=(amd64)
-[ "$1" = --full ] && machines+=(arm64)
+asked=${1#--}
 fw=$FIRMWARE/fw
-short=$WORK/overlay/short broken=$WORK/overlay/broken
-rm -rf -- "$WORK/overlay"
-mkdir -p "$short/usr/lib/systemd/system/palabre-health.service.d" "$WORK/test"
-cat >"$short/usr/lib/systemd/system/palabre-health.service.d/short.conf" <<'UNIT'
-[Service]
-ExecStart=
-ExecStart=/usr/bin/palabre-update health --url http://127.0.0.1:80/readyz --every 5 --good-for 20 --grace 90 \
-  --call-as palabre --call "/usr/bin/palabre call --check --config /etc/palabre/palabre.toml"
-UNIT
-cp -a "$short" "$broken"
-mkdir -p "$broken/usr/bin"
-printf '#!/bin/sh\nexit 1\n' >"$broken/usr/bin/palabre"
-chmod 0755 "$broken/usr/bin/palabre"
+overlays=$WORK/overlay
+rm -rf -- "$overlays"
+mkdir -p "$WORK/test"
 
-for arch in "${machines[@]}"; do
-  "$fw" prepare --arch "$arch"
-  "$IMAGE/assemble.sh" --arch "$arch" --version 1 --overlay "$short"
-done
-"$IMAGE/assemble.sh" --arch amd64 --version 2 --overlay "$short" --only-bundle
-"$IMAGE/assemble.sh" --arch amd64 --version 3 --overlay "$broken" --only-bundle
+# variant NAME: an overlay that shortens the trial, to be broken further.
+variant() {
+  local units=$overlays/$1/usr/lib/systemd/system
+  mkdir -p "$units/palabre-health.service.d" "$units/palabre.service.d" "$overlays/$1/usr/bin"
+  sed -n '/^ExecStart=/{:a;/\\$/{N;ba};s/ health / health --every 5 --good-for 20 --grace 90 /;s/^/[Service]\nExecStart=\n/;p}' \
+    "$IMAGE/overlay/usr/lib/systemd/system/palabre-health.service" >"$units/palabre-health.service.d/short.conf"
+}
+variant sound
+variant ends
+printf '#!/bin/sh\nexit 1\n' >"$overlays/ends/usr/bin/palabre"
+variant hangs
+printf '#!/bin/sh\nexec sleep infinity\n' >"$overlays/hangs/usr/bin/palabre"
+chmod 0755 "$overlays"/{ends,hangs}/usr/bin/palabre
+# Ready and well, but a second participant is refused everywhere.
+variant mute
+printf '[Service]\nEnvironment=PALABRE__ROOMS__MAX_PARTICIPANTS=1\n' >"$overlays/mute/usr/lib/systemd/system/palabre.service.d/mute.conf"
+
+"$fw" prepare --arch amd64
+"$IMAGE/assemble.sh" --arch amd64 --version 1 --overlay "$overlays/sound"
+"$IMAGE/assemble.sh" --arch amd64 --version 2 --overlay "$overlays/sound" --only-bundle
+if [ "$asked" = full ]; then
+  version=3
+  for broken in ends hangs mute; do
+    "$IMAGE/assemble.sh" --arch amd64 --version "$version" --overlay "$overlays/$broken" --only-bundle
+    version=$((version + 1))
+  done
+  "$fw" prepare --arch arm64
+  "$IMAGE/assemble.sh" --arch arm64 --version 1 --overlay "$overlays/sound"
+  "$IMAGE/assemble.sh" --arch arm64 --version 2 --overlay "$overlays/sound" --only-bundle
+fi
 # shellcheck disable=SC2016 # expanded inside
-exec unshare --net -- bash -c 'ip link set lo up; exec python3 "$0" "$1"' "$IMAGE/try.py" "${1#--}"
+exec unshare --net -- bash -c 'ip link set lo up; exec python3 "$0" "$1"' "$IMAGE/try.py" "$asked"

@@ -187,8 +187,8 @@ pub(crate) fn apply_environment(
 #[must_use]
 pub(crate) fn print(sections: &Sections<'_>) -> String {
     let mut out = String::from(
-        "# Palabre's configuration. Every key is optional; what stands here are the defaults.\n\
-         # An environment variable overrides a key: PALABRE__SECTION__KEY.\n",
+        "# Palabre's configuration. Every key is optional. What stands here is in force: the defaults, unless a file or\n\
+         # the environment says otherwise. An environment variable overrides a key: PALABRE__SECTION__KEY.\n",
     );
     for (name, section) in sections {
         out.push('\n');

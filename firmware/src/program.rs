@@ -267,6 +267,41 @@ mod tests {
         assert!(faults.is_empty(), "{faults:?}");
     }
 
+    /// Set `PALABRE_BLESS=1` to rewrite the golden file after a wanted change.
+    #[test]
+    fn all_metrics_stand_in_one_table() {
+        use palabre_admin::metrics::{ENGINE, OWN, media_families};
+        let sip = sip_source(SipMetrics::default()).families;
+        let mut all: Vec<&Family> = OWN
+            .iter()
+            .chain(ENGINE)
+            .chain(media_families())
+            .chain(sip)
+            .collect();
+        all.sort_by_key(|family| family.name);
+        let mut table = String::from(
+            "# Metrics\nWhat `/metrics` tells, in the base units of Prometheus: seconds, bytes, ratios from 0 to 1. The end of a \
+             name is its unit.\n\n| name | kind | labels | what |\n| --- | --- | --- | --- |\n",
+        );
+        for family in all {
+            let kind = format!("{:?}", family.kind).to_lowercase();
+            let labels = family.labels.join(", ");
+            table += &format!(
+                "| `{}` | {kind} | {labels} | {} |\n",
+                family.name, family.help
+            );
+        }
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../admin/metrics.md");
+        if std::env::var_os("PALABRE_BLESS").is_some() {
+            std::fs::write(golden, &table).expect("the tree can be written");
+        }
+        let kept = std::fs::read_to_string(golden).unwrap_or_default();
+        assert!(
+            kept == table,
+            "the metrics changed: run with PALABRE_BLESS=1 and read the difference"
+        );
+    }
+
     #[tokio::test]
     async fn the_end_of_a_part_is_a_failure_that_names_it_and_a_signal_is_none() {
         let told = why_to_stop(ready(Ok(())), pending(), pending()).await;
