@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use palabre_media::rtp::RtpHeader;
 use palabre_media::rtp::rtcp::RtcpWriter;
@@ -152,6 +152,18 @@ impl Connection {
             self.peer.handle_timeout(now);
             self.flush();
         }
+    }
+
+    /// Waits until something has arrived, for `at_most`, which is not zero.
+    ///
+    /// # Errors
+    /// When the socket cannot be made to wait.
+    pub fn wait(&self, at_most: Duration) -> io::Result<()> {
+        self.socket.set_read_timeout(Some(at_most))?;
+        self.socket.set_nonblocking(false)?;
+        // Nothing in time is as good as something: the caller looks.
+        let _ = self.socket.peek(&mut [0]);
+        self.socket.set_nonblocking(true)
     }
 
     /// The next media that has arrived, decrypted at the start of `buffer`. Handles everything
