@@ -1,0 +1,137 @@
+"""What every scenario of `fw test` does with an emulated box: sticks, claims, updates, and the figures that come of it.
+
+Each step says what it showed and what it took; the first that fails ends the run with the end of the serial line.
+"""
+
+import json
+import os
+import re
+import subprocess
+import threading
+import time
+import urllib.request
+
+from box import FIRMWARE, WORK, Failed, seen
+
+# On an idle two-core machine without KVM; a busy one may take this many times longer before a step is called hung.
+SLACK = 8
+figures = {}
+
+
+def note(name, value, unit, target=None):
+    figures[name] = {"value": round(value, 1), "unit": unit, "target": target}
+    beside = "" if target is None else f"  (target {target})"
+    print(f"      {name}: {value:.1f} {unit}{beside}", flush=True)
+
+
+BEGAN = time.monotonic()
+PASSWORD = "correct horse battery"
+
+
+def step(words):
+    print(f"[{time.monotonic() - BEGAN:5.0f}s] {words}", flush=True)
+
+
+def out(arch, version, name=""):
+    folder = os.path.join(WORK, "out", f"{arch}-core-{version}")
+    return os.path.join(folder, name or f"palabre-{arch}-core-{version}.img")
+
+
+def stick(name, **files):
+    """A stick labelled PALABRE with the given files."""
+    path = os.path.join(WORK, "test", name)
+    size = sum(os.path.getsize(f) for f in files.values()) // 2**20 + 40
+    with open(path, "wb") as image:
+        image.truncate(size * 2**20)
+    tool = [os.path.join(FIRMWARE, "image", "tool.sh")]
+    subprocess.run(tool + ["mkfs.vfat", "-F", "32", "-n", "PALABRE", seen(path)], check=True, stdout=subprocess.DEVNULL)
+    for target, source in files.items():
+        subprocess.run(tool + ["mcopy", "-i", seen(path), seen(source), "::" + target.replace("_", ".")], check=True)
+    return path
+
+
+def tampered(source):
+    path = os.path.join(WORK, "test", "tampered.plbu")
+    with open(source, "rb") as bundle, open(path, "wb") as copy:
+        content = bytearray(bundle.read())
+        content[len(content) // 2] ^= 1
+        copy.write(content)
+    return path
+
+
+def claim_and_make_a_room(box):
+    code = box.said(r"Claim code\s+(\S+)", 60 * SLACK).group(1)
+    status, _ = box.api("POST", "/api/v1/claim", {"code": "AAAA-AAAA-AAAA-AAAA", "password": PASSWORD})
+    if status != 401:
+        raise Failed(f"a wrong claim code was answered {status}, not 401")
+    status, answer = box.api("POST", "/api/v1/claim", {"code": code, "password": PASSWORD})
+    if status != 204:
+        raise Failed(f"the claim was answered {status}: {answer}")
+    status, room = box.api("POST", "/api/v1/rooms", {"name": "Essai"})
+    if status not in (200, 201):
+        raise Failed(f"the room was answered {status}: {room}")
+    return room
+
+
+def page_is_there(box):
+    # Programs get "OK" at this address, browsers the page.
+    request = urllib.request.Request(box.page + "/", headers={"Accept": "text/html"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        text = answer.read().decode()
+    script = re.search(r'src="(/assets/[^"]+)"', text)
+    if not script:
+        raise Failed("the page is not in the image")
+    urllib.request.urlopen(box.page + script.group(1), timeout=60).close()
+
+
+def sign_in(box):
+    """As the administrator: a box that was kept, or whose power went, may not know the session."""
+    status, answer = box.api("POST", "/api/v1/session", {"password": PASSWORD})
+    if status not in (200, 204):
+        raise Failed(f"the administrator is answered {status}: {answer}")
+
+
+def has_room(box, room):
+    status, rooms = box.api("GET", "/api/v1/rooms")
+    if status != 200 or room["id"] not in json.dumps(rooms):
+        raise Failed(f"the room made before is gone: {status} {rooms}")
+
+
+def write_until_dead(box, after):
+    """Makes rooms, one after the other, until the power goes `after` seconds later. The names that were acknowledged."""
+    acknowledged = []
+    cut = threading.Timer(after, box.kill)
+    cut.start()
+    try:
+        for number in range(100_000):
+            name = f"Ecrit {number:05}"
+            status, _ = box.api("POST", "/api/v1/rooms", {"name": name})
+            if status not in (200, 201):
+                raise Failed(f"a room was answered {status}")
+            acknowledged.append(name)
+    except OSError:
+        pass
+    cut.join()
+    return acknowledged
+
+
+def install(box, version, target=None):
+    """Brings a version by stick, which stays in."""
+    path = stick(f"v{version}.img", palabre_plbu=out(box.arch, version, f"palabre-{box.arch}-core-{version}.plbu"))
+    since = box.mark()
+    box.plug(path)
+    box.said(r"Update found on the stick", 60 * SLACK, since)
+    began = time.monotonic()
+    box.said(r"Update installed|Update refused.*", 120 * SLACK, since)
+    if "Update installed" not in box.text[since:]:
+        raise Failed("the update was refused: " + box.text[since:].strip().splitlines()[-1])
+    note(f"install of version {version}", time.monotonic() - began, "s", target)
+
+
+def update(box, version, target=None):
+    """Brings a version by stick, pulls it; the restart begins. From where the serial line tells of it."""
+    install(box, version, target)
+    since = box.mark()
+    box.started = time.monotonic()
+    box.pull()
+    return since

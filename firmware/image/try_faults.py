@@ -1,0 +1,131 @@
+"""What `fw test --full` does to a box besides asking nicely: versions that are broken in different ways, a root that is
+damaged on the disk, power that goes in the middle of an installation or of writing.
+
+Each scenario starts from a box of its own, so that one can be run alone: try.py NAME.
+"""
+
+import json
+import os
+import random
+import shutil
+import time
+
+from box import WORK, Box, Failed, fresh
+
+# A different one each time, printed, so that a failure can be had again: PALABRE_TRY_SEED.
+SEED = int(os.environ.get("PALABRE_TRY_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
+# Of each kind, as the appliance promises; fewer while a scenario is being worked on.
+CUTS = int(os.environ.get("PALABRE_TRY_CUTS", "20"))
+
+# Versions that cannot stay, each with what the history must say of it. The overlays that break them: test.sh.
+BROKEN = {
+    3: ("the program ends at its start", "program"),
+    4: ("the program hangs", "program"),
+    5: ("the program is ready, but carries no call", "call"),
+}
+
+
+def broken(kit, arch="amd64"):
+    """Each broken version goes back by itself to the one before it, and the box says which check failed."""
+    with Box(arch, kit.out(arch, 1), fresh(os.path.join(WORK, "test", "broken"))) as box:
+        kit.step("version 1 starts and is claimed")
+        box.start()
+        box.ready(120 * kit.SLACK)
+        room = kit.claim_and_make_a_room(box)
+        for version, (what, check) in BROKEN.items():
+            kit.step(f"version {version}: {what}; version 1 comes back by itself")
+            since = kit.update(box, version, 40)
+            began = time.monotonic()
+            said = box.said(rf"version {version} is bad: (.*)|trial: (.*); going back", 900 * kit.SLACK, since)
+            reason = (said.group(1) or said.group(2)).strip()
+            if check not in reason:
+                raise Failed(f"version {version} went back for another reason: {reason}")
+            box.said(r"Palabre \S+\+1\s", 900, box.text.index(said.group(0), since))
+            kit.note(f"return from version {version} ({what})", time.monotonic() - began, "s", 360)
+            box.ready(120 * kit.SLACK)
+            print("      " + reason, flush=True)
+            kit.has_room(box, room)
+
+
+def damaged(kit, arch="amd64"):
+    """A root that changed on the disk is never run: verity restarts the box, and the version before comes back."""
+    with Box(arch, kit.out(arch, 1), fresh(os.path.join(WORK, "test", "damaged"))) as box:
+        kit.step("version 1 starts; version 2 is installed")
+        box.start()
+        box.ready(120 * kit.SLACK)
+        kit.claim_and_make_a_room(box)
+        kit.install(box, 2)
+        box.kill()
+        kit.step("every block of version 2's root is damaged; version 1 comes back by itself")
+        box.damage("palabre_2")
+        since = box.mark()
+        box.start()
+        began = time.monotonic()
+        box.said(r"Palabre \S+\+1\s", 900 * kit.SLACK, since)
+        kit.note("return from a damaged root", time.monotonic() - began, "s", 360)
+        if "Palabre 0.1.0+2\n" in box.text[since:]:
+            raise Failed("the damaged version served")
+        box.ready(120 * kit.SLACK)
+
+
+def power(kit, arch="amd64"):
+    """The power goes at random moments: a complete version starts, and what was acknowledged is there."""
+    chance = random.Random(SEED)
+    print(f"      seed {SEED} (PALABRE_TRY_SEED), {CUTS} cuts of each kind", flush=True)
+    folder = fresh(os.path.join(WORK, "test", "power"))
+    stick = kit.stick("power-stick.img", palabre_plbu=kit.out(arch, 2, f"palabre-{arch}-core-2.plbu"))
+    with Box(arch, kit.out(arch, 1), os.path.join(folder, "first")) as box:
+        kit.step("version 1 starts, is claimed, and is kept as it runs")
+        box.start()
+        box.ready(120 * kit.SLACK)
+        room = kit.claim_and_make_a_room(box)
+        kept = os.path.join(folder, "kept")
+        box.freeze(kept)
+        cookies = box.cookies
+    with Box(arch, kit.out(arch, 1), os.path.join(folder, "whole")) as box:
+        box.cookies.cookiejar = cookies.cookiejar
+        box.thaw(kept)
+        began = time.monotonic()
+        since = box.mark()
+        box.plug(stick)
+        box.said(r"Update installed", 120 * kit.SLACK, since)
+        whole = time.monotonic() - began
+    ended = {1: 0, 2: 0}
+    slowest = 0.0
+    for cut in range(CUTS):
+        with Box(arch, kit.out(arch, 1), os.path.join(folder, "install")) as box:
+            box.thaw(kept)
+            after = chance.uniform(0, whole * 1.1)
+            kit.step(f"installation, cut {cut + 1}: the power goes after {after:.1f} s of {whole:.0f}")
+            box.plug(stick)
+            box.passes(after)
+            box.kill()
+            since = box.mark()
+            box.start()
+            slowest = max(slowest, box.ready(900 * kit.SLACK))
+            version = int(box.said(r"Palabre \S+\+(\d+)\s", 60 * kit.SLACK, since).group(1))
+            ended[version] += 1
+            kit.sign_in(box)
+            kit.has_room(box, room)
+        shutil.rmtree(os.path.join(folder, "install"))
+    print(f"      started afterwards: version 1 {ended[1]} times, version 2 {ended[2]} times", flush=True)
+    if CUTS >= 10 and ended[1] == 0:
+        raise Failed("no cut fell into the installation: the moments were badly chosen")
+    for cut in range(CUTS):
+        with Box(arch, kit.out(arch, 1), os.path.join(folder, "write")) as box:
+            box.thaw(kept)
+            kit.sign_in(box)
+            after = chance.uniform(0.2, 8)
+            kit.step(f"writing, cut {cut + 1}: the power goes after {after:.1f} s")
+            acknowledged = kit.write_until_dead(box, after)
+            box.start()
+            slowest = max(slowest, box.ready(900 * kit.SLACK))
+            kit.sign_in(box)
+            status, rooms = box.api("GET", "/api/v1/rooms")
+            there = json.dumps(rooms)
+            lost = [name for name in acknowledged if f'"{name}"' not in there]
+            if status != 200 or lost:
+                raise Failed(f"{len(lost)} of {len(acknowledged)} acknowledged rooms are gone: {lost[:3]}")
+            print(f"      {len(acknowledged)} rooms were acknowledged, all are there", flush=True)
+        shutil.rmtree(os.path.join(folder, "write"))
+    kit.note("slowest start after a power cut", slowest, "s")
