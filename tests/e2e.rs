@@ -103,8 +103,9 @@ fn phone_identity(peer: &mut Peer) -> String {
     phone["identity"].as_str().expect("an identity").to_owned()
 }
 
-#[test]
-fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
+/// Two browsers, an SDK that sends VP8, and a telephone that only speaks `codec`: everybody hears, sees and is told everything
+/// it should, and nothing else.
+fn one_room_three_doors(codec: &str) {
     if !isolated() {
         return;
     }
@@ -112,7 +113,7 @@ fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
         Peer::chromium("alice", Some(&tone_file(ALICE))),
         Peer::chromium("bruno", Some(&tone_file(BRUNO))),
         Peer::sdk("sdk"),
-        Peer::phone("phone", "opus", PHONE, HOST),
+        Peer::phone("phone", codec, PHONE, HOST),
     ) else {
         return;
     };
@@ -148,17 +149,20 @@ fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
                 .map(|(_, h)| *h)
                 .filter(|h| h != hertz)
                 .collect();
-            let who = format!("the party of {own} Hz, from {identity}");
+            let who = format!("the party of {own} Hz, from {identity}, with {codec}");
             assert_hears(&who, &[*hertz], &others, &from(peer.hear(3_500), identity));
         }
     }
     told(&mut phone);
-    assert_hears(
-        "the telephone",
-        &[ALICE, BRUNO, SDK],
-        &[PHONE],
-        &phone.hear_line(3_500),
-    );
+    let heard = phone.hear_line(3_500);
+    let rate = match codec {
+        "opus" => 48_000,
+        "g722" => 16_000,
+        _ => 8_000,
+    };
+    assert_eq!(heard.rate, rate, "the line is {codec}");
+    let who = format!("the telephone, with {codec}");
+    assert_hears(&who, &[ALICE, BRUNO, SDK], &[PHONE], &heard);
 
     // Pictures.
     for (peer, from) in [
@@ -170,6 +174,10 @@ fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
             from.iter()
                 .all(|who| seen[who.as_str()]["frames"].as_u64().unwrap_or(0) >= 20)
         });
+    }
+    for browser in [&mut alice, &mut bruno] {
+        let seen = browser.call(json!({"do": "see"}));
+        assert_eq!(seen[&sdk_id]["codec"], "video/VP8", "{seen}");
     }
 
     // A browser that negotiated our transport-wide feedback and had none would stay at 30 kbit/s: its estimate leaves the
@@ -237,7 +245,7 @@ fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
     bruno.call(json!({"do": "microphone", "enabled": false}));
     alice.event("track-muted", 15, |e| e["identity"] == bruno_id.as_str());
     assert_silenced(
-        "the telephone, with Bruno muted",
+        &format!("the telephone, with {codec} and Bruno muted"),
         &[ALICE, SDK],
         PHONE,
         BRUNO,
@@ -250,12 +258,12 @@ fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
         peer.event("track-muted", 15, |e| e["identity"] == bruno_id.as_str());
         let mut heard = peer.hear(3_500);
         assert_silent(
-            &format!("{who}, of Bruno muted"),
+            &format!("{who}, with {codec}, of Bruno muted"),
             heard.remove(&bruno_id),
             &[BRUNO, own, other, PHONE],
         );
         assert_hears(
-            &format!("{who}, with Bruno muted"),
+            &format!("{who}, with {codec} and Bruno muted"),
             &[other],
             &[own, BRUNO],
             &from(heard, other_id),
@@ -270,7 +278,7 @@ fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
         e["identity"] == sdk_id.as_str()
     });
     assert_silenced(
-        "the telephone, after the SDK left",
+        &format!("the telephone, with {codec}, after the SDK left"),
         &[ALICE, BRUNO],
         PHONE,
         SDK,
@@ -280,6 +288,21 @@ fn browsers_an_sdk_and_a_telephone_hear_and_see_each_other() {
     alice.event("participant-disconnected", 15, |e| {
         e["identity"] == phone_id.as_str()
     });
+}
+
+#[test]
+fn browsers_an_sdk_and_a_telephone_of_opus() {
+    one_room_three_doors("opus");
+}
+
+#[test]
+fn browsers_an_sdk_and_a_telephone_of_pcma() {
+    one_room_three_doors("pcma");
+}
+
+#[test]
+fn browsers_an_sdk_and_a_telephone_of_g722() {
+    one_room_three_doors("g722");
 }
 
 /// Two telephones that only speak `codec`, and a browser.

@@ -130,7 +130,7 @@ window.peer = {
         const report = await pub.track.getRTCStatsReport();
         report?.forEach((s) => {
           if (s.type === 'inbound-rtp') {
-            out[p.identity] = { frames: s.framesDecoded ?? 0, width: s.frameWidth ?? 0, height: s.frameHeight ?? 0, keyFrames: s.keyFramesDecoded ?? 0 };
+            out[p.identity] = { codec: report.get(s.codecId)?.mimeType, frames: s.framesDecoded ?? 0, width: s.frameWidth ?? 0, height: s.frameHeight ?? 0, keyFrames: s.keyFramesDecoded ?? 0 };
           }
         });
       }
