@@ -14,7 +14,7 @@ use palabre_engine::door::Refusal;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::store::StoreError;
+use crate::store::{Fault, StoreError};
 
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +90,10 @@ pub enum Problem {
     },
     /// The database or the engine does not answer.
     Unavailable,
+    /// The disk has no space left; reading still works.
+    StorageFull,
+    /// The disk takes no writes; reading still works.
+    StorageReadOnly,
     /// No resource of this path.
     PathUnknown,
     /// The resource does not have this method.
@@ -190,6 +194,8 @@ impl Problem {
             Self::BodyInvalid { .. } => "body_invalid",
             Self::FieldInvalid { .. } => "field_invalid",
             Self::Unavailable => "unavailable",
+            Self::StorageFull => "storage_full",
+            Self::StorageReadOnly => "storage_read_only",
             Self::PathUnknown => "path_unknown",
             Self::MethodUnknown => "method_unknown",
         }
@@ -215,6 +221,7 @@ impl Problem {
             Self::CodeMalformed | Self::BodyInvalid { .. } => StatusCode::BAD_REQUEST,
             Self::FieldInvalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::StorageFull | Self::StorageReadOnly => StatusCode::INSUFFICIENT_STORAGE,
             Self::MethodUnknown => StatusCode::METHOD_NOT_ALLOWED,
         }
     }
@@ -334,6 +341,14 @@ impl Problem {
                 "Not available now",
                 "The server cannot answer this at the moment. Try again in a few seconds.",
             ),
+            Self::StorageFull => (
+                "Disk full",
+                "Nothing can be saved: the disk has no space left. Delete what is no longer needed; meetings go on.",
+            ),
+            Self::StorageReadOnly => (
+                "Disk protected",
+                "Nothing can be saved: the disk takes no writes. Start the box anew, which repairs it; meetings go on until then.",
+            ),
             Self::PathUnknown => ("Nothing here", "There is nothing at this address."),
             Self::MethodUnknown => (
                 "Method not known here",
@@ -405,6 +420,14 @@ impl Problem {
             Self::Unavailable => (
                 "Indisponible pour l'instant",
                 "Le serveur ne peut pas répondre pour le moment. Réessayez dans quelques secondes.",
+            ),
+            Self::StorageFull => (
+                "Disque plein",
+                "Rien ne peut être enregistré : le disque est plein. Supprimez ce qui ne sert plus ; les réunions continuent.",
+            ),
+            Self::StorageReadOnly => (
+                "Disque protégé",
+                "Rien ne peut être enregistré : le disque n'accepte plus d'écriture. Redémarrez le boîtier, ce qui le répare ; les réunions continuent d'ici là.",
             ),
             Self::PathUnknown => ("Rien ici", "Il n'y a rien à cette adresse."),
             Self::MethodUnknown => (
@@ -490,11 +513,26 @@ pub(crate) async fn speak(request: Request, next: Next) -> Response {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        tracing::error!(
-            cause = error.cause,
-            "the database does not answer; requests that need it are refused"
-        );
-        Self::Unavailable
+        match error.fault {
+            Fault::Full => {
+                tracing::error!(cause = error.cause, "the disk is full; nothing is saved");
+                Self::StorageFull
+            }
+            Fault::ReadOnly => {
+                tracing::error!(
+                    cause = error.cause,
+                    "the disk takes no writes; nothing is saved"
+                );
+                Self::StorageReadOnly
+            }
+            Fault::Other => {
+                tracing::error!(
+                    cause = error.cause,
+                    "the database does not answer; requests that need it are refused"
+                );
+                Self::Unavailable
+            }
+        }
     }
 }
 
@@ -516,7 +554,7 @@ impl Problem {
             Refusal::Unknown { wait } => Self::CodeUnknown { wait },
             Refusal::Slowed { wait } => Self::Slowed { wait },
             Refusal::LockedOut { wait } => Self::LockedOut { wait },
-            Refusal::Unavailable(error) => StoreError { cause: error.cause }.into(),
+            Refusal::Unavailable(error) => StoreError::other(error.cause).into(),
         }
     }
 }

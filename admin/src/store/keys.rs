@@ -59,9 +59,7 @@ impl ApiKeys {
         insert(&self.pool, &fresh("pages", true)).await?;
         match find().await? {
             Some(row) => read(&row),
-            None => Err(StoreError {
-                cause: "the box's own key is not kept".to_owned(),
-            }),
+            None => Err(StoreError::other("the box's own key is not kept")),
         }
     }
 

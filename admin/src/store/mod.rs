@@ -80,12 +80,51 @@ pub enum OpenError {
 pub struct StoreError {
     /// What the database library said, for the operator's log.
     pub cause: String,
+    /// What is at fault.
+    pub fault: Fault,
+}
+
+/// What keeps the store from doing what it was asked. While the disk is full or takes no writes,
+/// what is stored can still be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The disk has no space left.
+    Full,
+    /// The disk takes no writes: the system found damage on it and protects the rest.
+    ReadOnly,
+    /// Anything else.
+    Other,
+}
+
+impl StoreError {
+    /// Of no known fault.
+    pub(crate) fn other(cause: impl Into<String>) -> Self {
+        Self {
+            cause: cause.into(),
+            fault: Fault::Other,
+        }
+    }
 }
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        // Result codes of SQLite; the low byte of an extended one is its primary one.
+        const FULL: u32 = 13;
+        const READ_ONLY: u32 = 8;
+        const IO_WRITE: u32 = 778;
+        const IO_FSYNC: u32 = 1034;
+        const IO_SHM_SIZE: u32 = 4874;
+        let code = error.as_database_error().and_then(|e| e.code());
+        let code: Option<u32> = code.and_then(|code| code.parse().ok());
+        let fault = match code {
+            Some(FULL | IO_SHM_SIZE) => Fault::Full,
+            Some(IO_WRITE | IO_FSYNC) => Fault::ReadOnly,
+            Some(code) if code & 0xff == READ_ONLY => Fault::ReadOnly,
+            _ => Fault::Other,
+        };
         Self {
             cause: error.to_string(),
+            fault,
         }
     }
 }
@@ -252,6 +291,45 @@ mod tests {
         let refused = Store::open(&file).await.unwrap_err();
         assert!(matches!(refused, OpenError::Database { .. }), "{refused}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    }
+
+    #[tokio::test]
+    async fn a_full_or_protected_disk_is_named_and_what_is_there_can_be_read() {
+        let (_folder, store) = empty().await;
+        let new = NewRoom {
+            name: "kept".to_owned(),
+            max_participants: None,
+        };
+        let room = store.rooms.create(&new).await.unwrap();
+        let everywhere = |pragma: &'static str| {
+            let pool = store.pool.clone();
+            async move {
+                let mut connections = Vec::new();
+                for _ in 0..CONNECTIONS {
+                    connections.push(pool.acquire().await.unwrap());
+                }
+                for connection in &mut connections {
+                    sqlx::query(pragma)
+                        .execute(&mut **connection)
+                        .await
+                        .unwrap();
+                }
+            }
+        };
+        // SQLite then answers as it does when the system has no space.
+        everywhere("PRAGMA max_page_count = 1").await;
+        let full = loop {
+            if let Err(error) = store.rooms.create(&new).await {
+                break error;
+            }
+        };
+        assert_eq!(full.fault, Fault::Full, "{full}");
+        assert!(store.rooms.by_id(&room.id).await.unwrap().is_some());
+        everywhere("PRAGMA query_only = ON").await;
+        let protected = store.rooms.delete(&room.id).await.unwrap_err();
+        assert_eq!(protected.fault, Fault::ReadOnly, "{protected}");
+        assert!(store.rooms.by_id(&room.id).await.unwrap().is_some());
+        store.check().await.unwrap();
     }
 
     #[tokio::test]

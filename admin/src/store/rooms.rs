@@ -155,9 +155,7 @@ impl Rooms {
                 return read(&row);
             }
         }
-        Err(StoreError {
-            cause: "no free room code was found".to_owned(),
-        })
+        Err(StoreError::other("no free room code was found"))
     }
 
     /// One page of rooms, newest first, from the cursor `before` of the page before.
@@ -248,9 +246,7 @@ impl Rooms {
                 return Ok(None);
             }
         }
-        Err(StoreError {
-            cause: "no free room code was found".to_owned(),
-        })
+        Err(StoreError::other("no free room code was found"))
     }
 
     /// Deletes the room; says whether there was one.
@@ -278,9 +274,8 @@ fn room_id() -> String {
 
 fn read(row: &SqliteRow) -> Result<Room, StoreError> {
     let code: String = row.try_get("code")?;
-    let code = RoomCode::parse(&code).map_err(|_| StoreError {
-        cause: "a room has a damaged code".to_owned(),
-    })?;
+    let code =
+        RoomCode::parse(&code).map_err(|_| StoreError::other("a room has a damaged code"))?;
     Ok(Room {
         id: row.try_get("id")?,
         name: row.try_get("name")?,
