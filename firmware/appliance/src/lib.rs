@@ -11,5 +11,7 @@ pub mod bundle;
 pub mod health;
 pub mod history;
 pub mod keys;
+pub mod protection;
 pub mod provision;
+pub mod signature;
 pub mod slots;

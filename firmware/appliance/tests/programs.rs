@@ -234,6 +234,9 @@ fn an_update_is_installed_tried_and_blessed() {
     assert_eq!(status["slots"][1]["starts_next"], true);
     assert_eq!(status["slots"][0]["runs"], true);
     assert_eq!(status["development"], true);
+    let nothing = serde_json::json!({"secure_boot": "absent", "data": "plain"});
+    assert_eq!(status["protection"], nothing);
+    assert!(bench.good(&["status"]).contains("\ndata: plain\n"));
 
     // The firmware starts it and counts; five good minutes are two seconds here.
     let folder = bench.at("esp/EFI/Linux");
@@ -553,4 +556,19 @@ fn a_box_gets_its_name_and_certificate() {
         said.starts_with("error[stick-line]: palabre.toml, line 2: "),
         "{said}"
     );
+}
+
+#[test]
+fn secure_boot_refuses_what_the_firmware_would_not_start() {
+    let bench = Bench::new();
+    let two = bench.packed(2);
+    let before = fs::read(bench.at("disk")).unwrap();
+    let variable = bench.at("efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c");
+    fs::write(&variable, [6, 0, 0, 0, 1]).unwrap();
+    let said = bench.refused(&["install", &two]);
+    assert!(said.contains("error[secure-boot]"), "{said}");
+    assert_eq!(fs::read(bench.at("disk")).unwrap(), before);
+    assert_eq!(bench.entries(), ["palabre_1.efi"]);
+    fs::write(&variable, [6, 0, 0, 0, 0]).unwrap();
+    bench.good(&["install", &two]);
 }

@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 
 use palabre_appliance::arguments::{Arguments, Usage};
 use palabre_appliance::boot::{Bootloader, Entry, SdBoot, Trial, starts_next};
-use palabre_appliance::bundle::{self, Image};
+use palabre_appliance::bundle::{self, CopyError, Image, Part};
 use palabre_appliance::health;
 use palabre_appliance::history::{Event, History, Pending, What};
 use palabre_appliance::keys::{self, Channel};
+use palabre_appliance::protection::{self, Protection};
 use palabre_appliance::provision;
+use palabre_appliance::signature::Signatures;
 use palabre_appliance::slots::{self, Machine, Phase};
 use palabre_init::cmdline;
 use palabre_init::cmdline::RootHash;
@@ -280,6 +282,10 @@ fn install(places: &Places, file: &Path, progress: Option<&Path>) -> Result<Stri
     let mut bundle = open_bundle(places, file)?;
     let (image, root_hash) = (places.image()?, places.root_hash()?);
     let history = places.history();
+    bundle.manifest().suits(&image, history.floor())?;
+    if let Some(trusted) = protection::enforced(&places.variables) {
+        firmware_would_start(&mut bundle, &trusted)?;
+    }
     let mut disk = places.disk(true)?;
     lock(disk.file())?;
     let mut random = [0; 32];
@@ -314,6 +320,23 @@ fn install(places: &Places, file: &Path, progress: Option<&Path>) -> Result<Stri
     }
     remember(places, What::Installed, version, "");
     Ok(format!("version {version} starts next, on trial\n"))
+}
+
+/// Refuses a kernel image that nobody has signed whom this box's firmware trusts.
+fn firmware_would_start(bundle: &mut bundle::Bundle<File>, trusted: &[u8]) -> Result<(), Failed> {
+    let mut signatures = Signatures::default();
+    let read = bundle.copy_part(Part::Uki, &mut signatures, |_| {});
+    read.map_err(|error| match error {
+        CopyError::Bundle(refused) => Failed::from(refused),
+        CopyError::Write(error) => Failed::said("bundle-unreadable", error),
+    })?;
+    match signatures.are_trusted_by(trusted) {
+        true => Ok(()),
+        false => Err(Failed::said(
+            "secure-boot",
+            "Secure Boot of this box would not start this update: its kernel image is signed by nobody that the firmware trusts",
+        )),
+    }
 }
 
 /// Takes the disk for ourselves, as systemd asks of whoever changes its partitions.
@@ -381,11 +404,13 @@ fn status(places: &Places, json: bool) -> Result<String, Failed> {
     let reports = slots::report(&slots, &entries, &places.root_hash()?, boot.chosen());
     let history = places.history();
     let failure = history.last_failure();
+    let protection = Protection::read(&places.root, &places.variables);
     if json {
         let told = serde_json::json!({
             "image": image,
             "development": image.channel == Channel::Development,
             "on_trial": own.is_some_and(|entry| entry.trial.is_some()),
+            "protection": protection,
             "slots": reports,
             "floor": history.floor().max(image.floor),
             "pending": history.pending(),
@@ -416,6 +441,11 @@ fn status(places: &Places, json: bool) -> Result<String, Failed> {
             report.slot
         ));
     }
+    text.push_str(&format!(
+        "secure boot: {}\ndata: {}\n",
+        protection.secure_boot.words(),
+        protection.data.words()
+    ));
     if let Some(failure) = failure {
         text.push_str(&format!(
             "version {} failed: {}\n",
