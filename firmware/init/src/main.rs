@@ -99,6 +99,7 @@ fn boot(loaded: &mut Loaded, drives: &mut Vec<Drive>) -> Result<std::convert::In
     };
     mounts::root(&root)?;
     record.write()?;
+    mounts::keep_policy()?;
     say::note(&format!(
         "root data={} hash={} modules={} uptime={}",
         data.name,

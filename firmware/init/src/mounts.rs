@@ -56,6 +56,23 @@ pub(crate) fn root(device: &str) -> Result<(), String> {
         .map_err(|error| format!("the verified root {device} cannot be mounted: {error}"))
 }
 
+/// What systemd-stub leaves beside the initial file system for whoever opens an encrypted disk, and
+/// where systemd looks for it: the signature over the measurements of this kernel image, and the key
+/// that made it. Neither can be in the verified root, whose hash is part of what is measured.
+const LEFT_BY_THE_STUB: [&str; 2] = ["tpm2-pcr-signature.json", "tpm2-pcr-public-key.pem"];
+
+/// Keeps what the stub left. A kernel image without it, or a machine without a TPM, is no failure.
+pub(crate) fn keep_policy() -> Result<(), String> {
+    fs::create_dir_all("/run/systemd").map_err(|error| format!("/run/systemd: {error}"))?;
+    for name in LEFT_BY_THE_STUB {
+        let (from, to) = (format!("/.extra/{name}"), format!("/run/systemd/{name}"));
+        if Path::new(&from).exists() {
+            fs::copy(&from, &to).map_err(|error| format!("{to}: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes the new root `/`, and gives the memory of the initial file system back.
 pub(crate) fn switch() -> Result<(), String> {
     let says = |what: &str| {
