@@ -23,7 +23,11 @@ done
 machine "$arch"
 [[ $version =~ ^[1-9][0-9]{0,8}$ ]] || die "--version takes a whole number from 1, not '$version'"
 [ -n "$release" ] && [ -e "$keys/DEVELOPMENT" ] && die "a release is not signed with development keys ($keys)"
-[ -e "$keys/bundle-current.key" ] || die "no keys in $keys. Make development keys: firmware/fw keys dev"
+keys=$(cd -- "$keys" 2>/dev/null && pwd) || die "there is no folder of keys at $keys. Make development keys: firmware/fw keys dev"
+for key in bundle-current secureboot pcr; do
+  [ -e "$keys/$key.key" ] || [ -e "$keys/$key.uri" ] ||
+    die "no key $key in $keys, neither as a file ($key.key) nor as the address of a token's (${key}.uri). Make development keys: firmware/fw keys dev"
+done
 base=$WORK/root/$arch-$flavour
 program=$WORK/program/$arch
 name=$arch-$flavour-$version
@@ -39,6 +43,38 @@ case $arch in
   arm64) root_type=b921b045-1df0-41c3-af44-4c6f280d3fae verity_type=df3300ce-d69f-4c92-978c-9bfb0f38d820 serial=ttyAMA0 ;;
 esac
 case $flavour in core) slot=640 ;; room) slot=1536 ;; esac
+
+# signing COMMAND...: in the tools root, with the keys at /keys and what reaches a token in the environment: token.env has lines
+# such as PKCS11_PROVIDER_MODULE=/usr/lib/softhsm/libsofthsm2.so.
+token=()
+if [ -e "$keys/token.env" ]; then mapfile -t token < <(list "$keys/token.env"); fi
+signing() { BINDS="$keys:/keys" tool env "${token[@]}" "$@"; }
+# held NAME: how systemd's tools are told a private key. A file of the folder, or an object in a token by its URI (RFC 7512).
+held() {
+  if [ -e "$keys/$1.uri" ]; then
+    printf '%s\n' "--private-key=$(list "$keys/$1.uri")" --private-key-source=provider:pkcs11
+  else
+    printf '%s\n' "--private-key=/keys/$1.key"
+  fi
+}
+mapfile -t secureboot < <(held secureboot)
+# The same for ukify, which wants a certificate for a key in a token.
+if [ -e "$keys/pcr.uri" ]; then
+  [ -e "$keys/pcr.crt" ] || die "the key pcr is in a token: its certificate is needed in $keys/pcr.crt (openssl req -x509, any name)"
+  pcr=(--signing-provider=pkcs11 --pcr-private-key="$(list "$keys/pcr.uri")" --pcr-public-key=/keys/pcr.crt --pcrpkey=/keys/pcr.pub)
+else
+  pcr=(--pcr-private-key=/keys/pcr.key --pcr-public-key=/keys/pcr.pub)
+fi
+# sign IN OUT: for Secure Boot.
+sign() {
+  signing /usr/lib/systemd/systemd-sbsign sign --certificate=/keys/secureboot.crt "${secureboot[@]}" --output="$2" "$1" >&2 ||
+    die "$1 could not be signed"
+}
+if [ -e "$keys/bundle-current.uri" ]; then
+  signer=(--signer "/src/firmware/image/token.sh '$(list "$keys/bundle-current.uri")'" --public /keys/bundle-current.pub)
+else
+  signer=(--key /keys/bundle-current.key)
+fi
 
 say "assembling $name"
 rm -rf -- "$out"
@@ -57,8 +93,8 @@ channel=release
 mkdir -p "$tree/usr/lib/palabre/keys"
 install -m 0644 "$keys/bundle-current.pub" "$tree/usr/lib/palabre/keys/current.pub"
 install -m 0644 "$keys/bundle-next.pub" "$tree/usr/lib/palabre/keys/next.pub"
-printf '{"product":"palabre","arch":"%s","flavour":"%s","version":%s,"display":"%s","floor":0,"channel":"%s"}\n' \
-  "$arch" "$flavour" "$version" "$display" "$channel" >"$tree/usr/lib/palabre/image.json"
+printf '{"product":"palabre","arch":"%s","flavour":"%s","version":%s,"display":"%s","floor":0,"channel":"%s","created":%s}\n' \
+  "$arch" "$flavour" "$version" "$display" "$channel" "$SOURCE_DATE_EPOCH" >"$tree/usr/lib/palabre/image.json"
 printf 'IMAGE_ID=palabre-%s\nIMAGE_VERSION=%s\n' "$flavour" "$version" >>"$tree/usr/lib/os-release"
 sed -i -e "s/^PRETTY_NAME=.*/PRETTY_NAME=\"Palabre $display\"/" "$tree/usr/lib/os-release"
 tool python3 /src/firmware/image/parts.py --packages "/w/root/$arch-$flavour/packages" --lock /src/Cargo.lock \
@@ -113,39 +149,48 @@ tool sh -euc "cd $w/work/initrd; find lib -name '*.ko.xz' -print0 | xargs -0 -r 
   find . -mindepth 1 -print | LC_ALL=C sort | cpio --quiet --reproducible -o -H newc | zstd -q -12 -T1 >$w/work/initrd.zst"
 
 # --- the one signed file that boots: kernel, initrd and the hash of the root
-cmdline="palabre.roothash=$roothash panic=10 systemd.gpt_auto=no systemd.machine_id=firmware console=tty0 console=$serial quiet loglevel=4 systemd.show_status=no"
+# A damaged data partition is repaired without a question: there is nobody to ask.
+cmdline="palabre.roothash=$roothash panic=10 fsck.repair=yes systemd.gpt_auto=no systemd.machine_id=firmware console=tty0 console=$serial quiet loglevel=4 systemd.show_status=no"
 printf '%s' "$cmdline" >"$out/work/cmdline"
-tool ukify build --linux="/w/root/$arch-$flavour/boot/vmlinuz" --initrd="$w/work/initrd.zst" --cmdline="@$w/work/cmdline" \
+# ukify has no name for the moment before the first phase of a start, in which /var is opened (our PID 1 announces none).
+mkdir -p "$out/work/measure"
+printf '#!/bin/sh\nexec /usr/lib/systemd/systemd-measure "$@" --phase=:\n' >"$out/work/measure/systemd-measure"
+chmod 0755 "$out/work/measure/systemd-measure"
+signing ukify build --linux="/w/root/$arch-$flavour/boot/vmlinuz" --initrd="$w/work/initrd.zst" --cmdline="@$w/work/cmdline" \
   --os-release="@$w/work/tree/usr/lib/os-release" --uname="$kernel" --stub="/w/root/$arch-$flavour/boot/linux$EFI.efi.stub" \
+  "${pcr[@]}" --pcr-banks=sha256 --tools="$w/work/measure" \
   --output="$w/work/uki.unsigned" >"$out/work/ukify.log" 2>&1 || { cat "$out/work/ukify.log" >&2; die 'ukify failed'; }
-# sign IN OUT: with the key of the folder, which is shown to the tools root for this one command.
-sign() {
-  BINDS="$(cd "$keys" && pwd):/keys" tool sbsign --key /keys/secureboot.key --cert /keys/secureboot.crt --output "$2" "$1" 2>/dev/null ||
-    die "$1 could not be signed"
-}
 sign "$w/work/uki.unsigned" "$w/uki.efi"
 
 # --- bundle
 say "root $(size "$out/root"), verity $(size "$out/verity"), initrd $(size "$out/work/initrd.zst"), UKI $(size "$out/uki.efi") bytes"
-BINDS="$(cd "$keys" && pwd):/keys" tool "/w/program/bundle/palabre-bundle" pack --root "$w/root" --verity "$w/verity" --uki "$w/uki.efi" \
-  --roothash "$roothash" --key /keys/bundle-current.key --arch "$arch" --flavour "$flavour" --version "$version" --display "$display" \
+signing /w/program/bundle/palabre-bundle pack --root "$w/root" --verity "$w/verity" --uki "$w/uki.efi" \
+  --roothash "$roothash" "${signer[@]}" --arch "$arch" --flavour "$flavour" --version "$version" --display "$display" \
   --created "$SOURCE_DATE_EPOCH" ${release:+"$release"} -o "$w/palabre-$name.plbu"
 say "bundle $(size "$out/palabre-$name.plbu") bytes"
 
 # --- disk
 if [ -n "$disk" ]; then
   sign "/w/root/$arch-$flavour/boot/systemd-boot$EFI.efi" "$w/work/boot.efi"
-  mkdir -p "$out/work/esp"
-  printf 'timeout 2\neditor no\nauto-firmware no\nauto-entries yes\nsecure-boot-enroll off\nconsole-mode keep\n' >"$out/work/loader.conf"
+  # The certificate in the form in which firmware in setup mode takes it from systemd-boot: by itself in a virtual machine, by an
+  # entry of its menu on a board (cards whose own programs others have signed would no longer start: a person decides).
+  mkdir -p "$out/work/enroll"
+  # shellcheck disable=SC2016 # expanded inside
+  signing sh -euc 'mount -t tmpfs tmpfs /mnt; into=$1; shift
+    SYSTEMD_RELAX_ESP_CHECKS=1 bootctl install --quiet --esp-path=/mnt --no-variables --random-seed=no --make-entry-directory=no \
+      --secure-boot-auto-enroll=yes --certificate=/keys/secureboot.crt "$@"
+    cp /mnt/loader/keys/auto/*.auth "$into/"' enroll "$w/work/enroll" "${secureboot[@]}" >&2 || die 'the certificate could not be put into the form that firmware takes'
+  printf 'timeout 2\neditor no\nauto-firmware no\nauto-entries yes\nsecure-boot-enroll if-safe\nconsole-mode keep\n' >"$out/work/loader.conf"
   boot_name=BOOT$(printf '%s' "$EFI" | tr '[:lower:]' '[:upper:]').EFI
   # 300 MiB: FAT32 below about 260 has too few clusters, and some firmware then does not see it.
   tool sh -euc "cd $w/work; rm -f esp.img; truncate -s 300M esp.img
     mkfs.vfat -F 32 -n PALABRE -i $(printf '%s' "$name" | sha256sum | cut -c1-8) --invariant esp.img >/dev/null
-    touch -d @$SOURCE_DATE_EPOCH boot.efi loader.conf ../uki.efi
-    mmd -i esp.img ::EFI ::EFI/BOOT ::EFI/systemd ::EFI/Linux ::loader
+    touch -d @$SOURCE_DATE_EPOCH boot.efi loader.conf enroll/* ../uki.efi
+    mmd -i esp.img ::EFI ::EFI/BOOT ::EFI/systemd ::EFI/Linux ::loader ::loader/keys ::loader/keys/auto
     mcopy -m -i esp.img boot.efi ::EFI/BOOT/$boot_name
     mcopy -m -i esp.img boot.efi ::EFI/systemd/systemd-boot$EFI.efi
     mcopy -m -i esp.img loader.conf ::loader/loader.conf
+    mcopy -m -i esp.img enroll/PK.auth enroll/KEK.auth enroll/db.auth ::loader/keys/auto/
     mcopy -m -i esp.img ../uki.efi ::EFI/Linux/palabre_$version.efi"
   half() { printf '%s' "${roothash:$1:32}" | sed -E 's/^(.{8})(.{4})(.{4})(.{4})(.{12})$/\1-\2-\3-\4-\5/'; }
   image=$out/palabre-$name.img
