@@ -9,7 +9,7 @@ need_root test
 EXPOSURE=2.0
 
 if command -v shellcheck >/dev/null; then
-  (cd "$SOURCE" && shellcheck -x -P "$SOURCE" firmware/fw firmware/image/*.sh firmware/image/overlay/usr/lib/palabre/{console,partitions,usb})
+  (cd "$SOURCE" && shellcheck -x -P "$SOURCE" firmware/fw firmware/image/*.sh firmware/image/overlay/usr/lib/palabre/{addresses,ask,console,network,partitions,prepare,rescue,say,unlock,usb})
 else
   say 'shellcheck is not installed: the scripts were not looked at'
 fi
