@@ -30,8 +30,10 @@ class Failed(Exception):
 
 
 class Box:
-    def __init__(self, arch, image, folder, mem=512):
+    def __init__(self, arch, image, folder, mem=512, options=(), machine=()):
+        """`options` are emulate.sh's, `machine` the emulator's own."""
         self.arch, self.image, self.folder, self.mem = arch, image, folder, mem
+        self.options, self.machine = list(options), list(machine)
         self.page = "http://127.0.0.1:80"
         self.disk, self.vars, self.qmp_path = (os.path.join(folder, name) for name in ["disk.qcow2", "vars.fd", "qmp"])
         self.text, self.news = "", threading.Condition()
@@ -45,9 +47,10 @@ class Box:
         if os.path.exists(self.qmp_path):
             os.remove(self.qmp_path)
         command = [os.path.join(FIRMWARE, "image", "emulate.sh"), "--arch", self.arch, "--disk", self.disk, "--vars", self.vars,
-                   "--image", self.image, "--mem", str(self.mem), "--page", "80", "--qmp", self.qmp_path, "--", *more]
+                   "--image", self.image, "--mem", str(self.mem), "--page", "80", "--qmp", self.qmp_path]
+        command += self.options + ["--"] + self.machine + list(more)
         self.started = time.monotonic()
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
 
     def _read(self, process):
@@ -58,7 +61,8 @@ class Box:
                 self.text += ESCAPES.sub("", chunk.decode("utf-8", "replace"))
                 self.news.notify_all()
         with self.news:
-            self.process = None
+            if self.process is process:
+                self.process = None
             self.news.notify_all()
 
     def mark(self):
@@ -79,6 +83,38 @@ class Box:
                     end = "\n".join(self.text[since:].strip().splitlines()[-15:])
                     raise Failed(f"the console did not say {pattern!r} within {within} s; its end:\n{end}")
                 self.news.wait(min(left, 5))
+
+    def seen(self, pattern, since=0):
+        """What the serial line has said of it so far."""
+        with self.news:
+            return re.search(pattern, self.text[since:])
+
+    def seconds(self):
+        """Since power on, or since the last restart that a step began."""
+        return time.monotonic() - self.started
+
+    def gone(self, within):
+        """Waits until /readyz answers no more: what answers afterwards is another start."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(self.page + "/readyz", timeout=2).close()
+            except (urllib.error.URLError, ConnectionError, TimeoutError, socket.timeout):
+                return
+            with self.news:
+                self.news.wait(0.2)
+        raise Failed(f"the box still answers after {within} s")
+
+    def control(self, within):
+        """Waits until the emulator takes commands."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline and self.process is not None:
+            try:
+                return self.qmp("query-status")
+            except (OSError, ValueError):
+                with self.news:
+                    self.news.wait(0.05)
+        raise Failed("the emulator does not take commands")
 
     def ready(self, within):
         """Waits for /readyz; seconds since power on. A refused or silent port is asked again at once it can be."""
@@ -203,10 +239,7 @@ class Box:
     def damage(self, label):
         """Overwrites a block in each MiB of a partition of the box, which must be off, but for the first."""
         table = self.disk + ".table"
-        command = [os.path.join(FIRMWARE, "image", "tool.sh")]
-        quiet = {"check": True, "stdout": subprocess.DEVNULL}
-        subprocess.run(command + ["qemu-img", "dd", "-f", "qcow2", "-O", "raw", "bs=512", "count=34",
-                                  "if=" + seen(self.disk), "of=" + seen(table)], **quiet)
+        tool("qemu-img", "dd", "-f", "qcow2", "-O", "raw", "bs=512", "count=34", f"if={seen(self.disk)}", f"of={seen(table)}")
         with open(table, "rb") as file:
             entries = file.read()[1024:]
         for at in range(0, len(entries), 128):
@@ -216,7 +249,12 @@ class Box:
         else:
             raise Failed(f"the disk has no partition {label}")
         writes = [word for block in range(first + 2**20, last, 2**20) for word in ("-c", f"write -q -P 0x5a {block} 4096")]
-        subprocess.run(command + ["qemu-io", "-f", "qcow2", *writes, seen(self.disk)], **quiet)
+        tool("qemu-io", "-f", "qcow2", *writes, seen(self.disk))
+
+    def type(self, words):
+        """Types a line at the serial console."""
+        self.process.stdin.write(words.encode() + b"\r")
+        self.process.stdin.flush()
 
     def kill(self):
         """The power goes, without a word."""
@@ -236,3 +274,8 @@ def fresh(folder):
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     return folder
+
+
+def tool(*command):
+    """A command of the tools root."""
+    return subprocess.run([os.path.join(FIRMWARE, "image", "tool.sh"), *command], check=True, stdout=subprocess.PIPE).stdout

@@ -7,7 +7,9 @@ import json
 import os
 import sys
 
+import guard
 import kit
+import trouble
 import try_faults
 from box import WORK, Box, Failed, fresh
 
@@ -55,6 +57,10 @@ SCENARIOS = {
     "broken": lambda: try_faults.broken(kit),
     "damaged": lambda: try_faults.damaged(kit),
     "power": lambda: try_faults.power(kit),
+    "guarded": lambda: guard.guarded(kit),
+    "late": lambda: trouble.late(kit),
+    "alone": lambda: trouble.alone(kit),
+    "filled": lambda: trouble.full(kit),
     "arm64": lambda: life("arm64"),
 }
 

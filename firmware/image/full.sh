@@ -1,0 +1,89 @@
+#!/bin/bash
+# The further images of `fw test --full`, on top of those of test.sh: version 2 once more, with the keys in a token; version 4, whose
+# kernel image strangers have signed for Secure Boot in a bundle that is ours; and version 5, which fills its disk.
+# full.sh OVERLAY, the one of the other images.
+set -euo pipefail
+# shellcheck source=firmware/image/lib.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+need_root test
+short=$1 filled=$WORK/overlay/filled foreign=$WORK/test/foreign
+keys=$FIRMWARE/keys/dev
+
+# --- the same keys in a token in software (PKCS#11): what comes of them must be the same too
+token=$WORK/test/token
+rm -rf -- "$token"
+mkdir -p "$token/tokens"
+cp -- "$keys/DEVELOPMENT" "$keys"/*.pub "$keys/secureboot.crt" "$token/"
+printf 'directories.tokendir = /token/tokens\nobjectstore.backend = file\n' >"$token/softhsm2.conf"
+printf '123456' >"$token/pin"
+printf '%s\n' SOFTHSM2_CONF=/keys/softhsm2.conf PKCS11_PROVIDER_MODULE=/usr/lib/softhsm/libsofthsm2.so >"$token/token.env"
+# shellcheck disable=SC2016 # expanded inside
+BINDS="$keys:/keys $token:/token" tool sh -euc '
+  export SOFTHSM2_CONF=/token/softhsm2.conf
+  softhsm2-util --init-token --free --label palabre --so-pin 123456 --pin 123456
+  for name in bundle-current secureboot pcr; do
+    openssl pkcs8 -topk8 -nocrypt -in "/keys/$name.key" -out /tmp/key
+    softhsm2-util --import /tmp/key --token palabre --label "$name" --id "$(printf "%s" "$name" | od -An -tx1 | tr -d " \n")" --pin 123456
+    echo "pkcs11:token=palabre;object=$name;type=private?pin-source=file:/keys/pin" >"/token/$name.uri"
+  done
+  openssl req -x509 -key /keys/pcr.key -subj "/CN=Palabre PCR" -days 3650 -out /token/pcr.crt' >/dev/null
+sed -i 's#/token/#/keys/#' "$token/softhsm2.conf"
+measured() { tool objcopy -O binary --only-section=.pcrsig "/w/out/amd64-core-2/work/uki.unsigned" /dev/stdout | sha256sum; }
+before=$(measured)
+"$IMAGE/assemble.sh" --arch amd64 --version 2 --overlay "$short" --keys "$token" --only-bundle
+[ "$before" = "$(measured)" ] || die 'a key in a token makes another signature of the measurement than the same key in a file'
+tool sbverify --cert "/w/test/token/secureboot.crt" /w/out/amd64-core-2/uki.efi >&2
+
+# --- strangers
+rm -rf -- "$foreign"
+mkdir -p "$foreign"
+cp -- "$keys"/* "$foreign/"
+rm -- "$foreign"/secureboot.*
+BINDS="$foreign:/keys" tool openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj '/CN=Somebody else' \
+  -keyout /keys/secureboot.key -out /keys/secureboot.crt 2>/dev/null
+"$IMAGE/assemble.sh" --arch amd64 --version 4 --overlay "$short" --keys "$foreign" --only-bundle
+
+# --- no space
+rm -rf -- "$filled"
+cp -a -- "$short" "$filled"
+units=$filled/usr/lib/systemd/system
+mkdir -p "$units/multi-user.target.wants" "$filled/usr/lib/palabre"
+# Not one block, those kept for root too. Reserved, not written: it takes no time and no space on the machine of the test.
+cat >"$filled/usr/lib/palabre/fill" <<'FILL'
+#!/bin/sh
+sync
+for size in 256M 16M 1M 64K 4K; do
+  n=0
+  while fallocate -l "$size" "/var/lib/fill.$1.$size.$n" 2>/dev/null; do n=$((n + 1)); done
+done
+sync
+echo "TEST: $2$(df --output=avail -k /var | tail -n 1 | tr -d ' ') KiB are left" >/dev/console
+FILL
+chmod 0755 "$filled/usr/lib/palabre/fill"
+cat >"$units/test-fill.service" <<'UNIT'
+[Unit]
+RequiresMountsFor=/var/lib/palabre
+Before=palabre.service
+ConditionPathExists=/var/lib/palabre/program/palabre.db
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/lib/palabre/fill first ''
+UNIT
+cat >"$units/test-fill-again.path" <<'UNIT'
+[Path]
+PathModified=/run/palabre/console/announce
+UNIT
+cat >"$units/test-fill-again.service" <<'UNIT'
+[Unit]
+After=test-fill.service palabre.service
+Requisite=test-fill.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecCondition=/bin/grep -q "Palabre is ready" /run/palabre/console/announce
+ExecCondition=/bin/sh -c 'ls /var/lib/fill.first.*'
+ExecStart=/usr/lib/palabre/fill second 'again '
+UNIT
+for unit in test-fill.service test-fill-again.path; do ln -sfn "../$unit" "$units/multi-user.target.wants/$unit"; done
+"$IMAGE/assemble.sh" --arch amd64 --version 5 --overlay "$filled"

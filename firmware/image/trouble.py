@@ -1,0 +1,128 @@
+"""Bad days of a box, each with what it has to do: a clock without a battery, a network that is late or not there, a disk that is
+full, damaged, or beyond repair. `t` is try.py, with its steps and figures.
+"""
+
+import email.utils
+import json
+import os
+import struct
+import time
+import urllib.request
+
+from box import WORK, Box, Failed, fresh, seen, tool
+
+LINK = "net"
+
+
+def var_at(disk):
+    """Where /var begins on a disk, in bytes."""
+    head = os.path.join(WORK, "test", "head")
+    tool("qemu-img", "dd", "-f", "qcow2", "-O", "raw", "bs=1M", "count=1", f"if={seen(disk)}", f"of={seen(head)}")
+    with open(head, "rb") as file:
+        table = file.read()
+    for entry in range(128):
+        start = 1024 + entry * 128
+        name = table[start + 56:start + 128].decode("utf-16-le").rstrip("\0")
+        if name == "palabre-var":
+            return struct.unpack("<Q", table[start + 32:start + 40])[0] * 512
+    raise Failed("the disk has no data partition")
+
+
+def wipe(disk, offset, length):
+    tool("qemu-io", "-f", "qcow2", "-c", f"write -P 0 {offset} {length}", seen(disk))
+
+
+def clock_of(box):
+    with urllib.request.urlopen(box.page + "/readyz", timeout=30) as answer:
+        return email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp()
+
+
+def has(box, room):
+    status, rooms = box.api("GET", "/api/v1/rooms")
+    if status != 200 or room["id"] not in json.dumps(rooms):
+        raise Failed(f"the room is gone: {status} {rooms}")
+
+
+def late(t, arch="amd64"):
+    """The clock says 1970 and the cable is plugged in late; then the disk is damaged, then destroyed."""
+    folder = fresh(os.path.join(WORK, "test", "late"))
+    with Box(arch, t.out(arch, 1), folder, machine=["-rtc", "base=1970-01-01T00:00:00"]) as box:
+        t.step("a clock that says 1970, no cable: the box starts, and says that it has no network")
+        box.start()
+        box.control(30)
+        box.qmp("set_link", name=LINK, up=False)
+        box.said(r"No network yet", 90 * t.SLACK)
+        t.step("the cable comes: the console says the address, the page answers, the clock is not before the image")
+        since = box.mark()
+        plugged = time.monotonic()
+        box.qmp("set_link", name=LINK, up=True)
+        box.said(r"Page +http://10\.0\.2\.15/", 60 * t.SLACK, since)
+        box.ready(60 * t.SLACK)
+        t.note("cable to /readyz", time.monotonic() - plugged, "s")
+        clock = clock_of(box)
+        made = os.stat(t.out(arch, 1, "roothash")).st_mtime
+        # The image carries the time of its commit, which no machine's clock of today is before by years.
+        if not made - 3 * 365 * 86400 < clock < made + 86400:
+            raise Failed(f"the clock says {time.strftime('%Y-%m-%d', time.gmtime(clock))}")
+        room = t.claim_and_make_a_room(box)
+
+        t.step("the start of the data partition is destroyed: it is repaired without a question, the room is there")
+        box.kill()
+        box.gone(30)
+        wipe(box.disk, var_at(box.disk), 4096)
+        box.start()
+        box.ready(90 * t.SLACK)
+        has(box, room)
+
+        t.step("all of it is destroyed: the console says what to do, and the box starts again by itself")
+        box.kill()
+        box.gone(30)
+        wipe(box.disk, var_at(box.disk), 1 << 30)
+        since = box.mark()
+        box.start()
+        box.said(r"something the box needs has failed", 90 * t.SLACK, since)
+        since = box.mark()
+        box.said(r"something the box needs has failed", 60 + 90 * t.SLACK, since)
+        t.step("`reset`, typed twice, makes a new one")
+        box.said(r"reset\?", 30 * t.SLACK, since)
+        box.type("reset")
+        box.said(r"Type reset once more", 30 * t.SLACK, since)
+        since = box.mark()
+        box.type("reset")
+        box.said(r"Starting anew with empty data", 30 * t.SLACK, since)
+        box.ready(90 * t.SLACK)
+        box.said(r"Claim code +\S+", 30 * t.SLACK, since)
+
+
+def alone(t, arch="amd64"):
+    with Box(arch, t.out(arch, 1), fresh(os.path.join(WORK, "test", "alone")), options=["--net", "none"]) as box:
+        t.step("no network card at all: the box starts, and its console says so")
+        box.start()
+        box.said(r"No network yet", 90 * t.SLACK)
+        box.said(r"Claim code +\S+", 30 * t.SLACK)
+
+
+def full(t, arch="amd64"):
+    """Version 5 fills its disk before Palabre starts, and once more when it has, but not at its first start."""
+    with Box(arch, t.out(arch, 5), fresh(os.path.join(WORK, "test", "full"))) as box:
+        t.step("a disk without one free block: the box starts and serves")
+        box.start()
+        box.ready(60 * t.SLACK)
+        room = t.claim_and_make_a_room(box)
+        since = box.mark()
+        box.qmp("system_reset")
+        box.said(r"TEST: 0 KiB are left", 90 * t.SLACK, since)
+        box.said(r"Palabre \S+\+5\s", 60 * t.SLACK, since)
+        t.note("power on to /readyz with a full disk", box.ready(60 * t.SLACK), "s")
+        has(box, room)
+        t.step("and while it runs: what is stored is read, what is new is refused with 507 and the reason")
+        box.said(r"TEST: again 0 KiB are left", 60 * t.SLACK, since)
+        for _ in range(2000):
+            status, answer = box.api("POST", "/api/v1/rooms", {"name": "x" * 100})
+            if status != 201:
+                break
+        if status != 507 or "storage_full" not in str(answer):
+            raise Failed(f"a room on a full disk was answered {status}: {answer}")
+        print("      " + json.loads(answer)["detail"])
+        has(box, room)
+        box.ready(30)
