@@ -245,9 +245,8 @@ impl Guest {
                     }))?;
                 }
                 Some(Response::Answer(answer)) => {
-                    if !self.publisher.set_remote(now, &answer.sdp, self.media) {
-                        return Err(Failed::Malformed);
-                    }
+                    let is_read = self.publisher.set_remote(now, &answer.sdp, self.media);
+                    is_read.then_some(()).ok_or(Failed::Malformed)?;
                 }
                 Some(Response::Leave(_)) => return Err(Failed::Ended),
                 _ => {}
