@@ -11,6 +11,7 @@ use crate::live::LiveRooms;
 use crate::metrics::Metrics;
 use crate::serve::{Parts, Readiness};
 use crate::store::{ApiKey, Store};
+use crate::tls::Tls;
 
 /// Shared state of all handlers; cheap to clone.
 #[derive(Clone)]
@@ -24,6 +25,8 @@ pub(crate) struct Inner {
     /// Key that signs the pages' tokens.
     pub(crate) pages: ApiKey,
     pub(crate) metrics: Metrics,
+    /// TLS of our own, when there is.
+    pub(crate) tls: Option<Arc<Tls>>,
     /// Whether the other parts run, for `/readyz`.
     pub(crate) readiness: Vec<Readiness>,
     /// Wrong passwords and claim codes, by source.
@@ -43,6 +46,7 @@ impl App {
         parts: Parts,
         pages: ApiKey,
         metrics: Metrics,
+        tls: Option<Arc<Tls>>,
         stop: watch::Receiver<bool>,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -52,6 +56,7 @@ impl App {
             door: parts.door,
             pages,
             metrics,
+            tls,
             readiness: parts.readiness,
             sign_ins: Mutex::new(Tries::new(Patience::default())),
             hashing: Semaphore::new(HASHING_AT_ONCE),

@@ -56,7 +56,9 @@ impl Client {
             let forwarded = |name| through_proxy.then(|| text(headers, &name)).flatten();
             let scheme = match forwarded(FORWARDED_PROTO) {
                 Some("https") => "https",
-                _ => "http",
+                Some(_) => "http",
+                None if config.is_tls() => "https",
+                None => "http",
             };
             let host = forwarded(FORWARDED_HOST).or_else(|| text(headers, &header::HOST));
             let host = host.filter(|host| is_host(host)).map(str::to_owned);
@@ -207,6 +209,28 @@ mod tests {
         assert_eq!(client.origin, "https://a.example");
         assert_eq!(client.websocket_origin(), "wss://a.example");
         assert!(client.is_secure());
+    }
+
+    #[test]
+    fn with_tls_of_our_own_the_origin_is_https() {
+        let config = AdminConfig {
+            tls_certificate: Some("c.pem".into()),
+            tls_key: Some("k.pem".into()),
+            ..config()
+        };
+        let client = |peer: &str, pairs: &[(&'static str, &str)]| {
+            Client::of(&config, peer.parse().unwrap(), &headers(pairs))
+        };
+        let person = client("1.1.1.1", &[("host", "box.local")]);
+        assert_eq!(person.origin, "https://box.local");
+        assert!(person.is_secure());
+        let ours = headers(&[("host", "box.local"), ("origin", "https://box.local")]);
+        assert!(person.is_same_origin(&ours));
+        let plain = headers(&[("host", "box.local"), ("origin", "http://box.local")]);
+        assert!(!person.is_same_origin(&plain));
+        // Whoever comes through a proxy may still have come to it in plain text.
+        let through = [("host", "box.local"), ("x-forwarded-proto", "http")];
+        assert!(!client("10.0.0.1", &through).is_secure());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use palabre_engine::settings::{RawValue, Setting, Span};
@@ -11,6 +12,14 @@ palabre_engine::settings! {
     pub struct AdminConfig {
         /// Address and port that browsers and applications connect to.
         pub bind: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7880)),
+        /// PEM file of the certificate and, after it, of those that issued it. With `tls_key` beside it, `bind` speaks
+        /// HTTPS. Read again when it changes: a renewal needs no restart.
+        pub tls_certificate: Option<PathBuf> = None,
+        /// PEM file of the certificate's private key, without a passphrase.
+        pub tls_key: Option<PathBuf> = None,
+        /// Address and port that send whoever comes by plain HTTP to the https address; unset = none. Nothing else is
+        /// served there, but /healthz, /readyz and /metrics to this machine.
+        pub redirect_bind: Option<SocketAddr> = None,
         /// What people type to reach the box from outside, such as "https://meet.example.org".
         /// Unset: links repeat the address the person used.
         pub public_url: Option<String> = None,
@@ -35,6 +44,19 @@ palabre_engine::settings! {
         pub connections: usize = 4096, where |n| (16..=1_000_000).contains(n), "between 16 and 1,000,000",
         /// Connections at once from one address, trusted proxies excepted: an office behind one address needs two a person.
         pub connections_per_source: usize = 1024, where |n| (8..=1_000_000).contains(n), "between 8 and 1,000,000",
+    }
+}
+
+impl AdminConfig {
+    /// Whether `bind` speaks HTTPS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls_certificate.is_some() && self.tls_key.is_some()
+    }
+
+    /// Whether the box is reached by https from outside, by a proxy's TLS if not by ours.
+    pub(crate) fn is_public_https(&self) -> bool {
+        let url = self.public_url.as_deref();
+        url.is_some_and(|url| url.starts_with("https://"))
     }
 }
 

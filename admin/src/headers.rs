@@ -13,9 +13,22 @@ const PERMISSIONS: &str = "camera=(self), microphone=(self), display-capture=(se
     fullscreen=(self), speaker-selection=(self), picture-in-picture=(self), screen-wake-lock=(self), \
     geolocation=(), payment=(), usb=(), serial=(), bluetooth=(), midi=()";
 
+/// For how long browsers are told to use https alone (RFC 6797). Where a proxy ends TLS, its operator has taken that upon
+/// himself: a year.
+const BEHIND_PROXY: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
+/// With a certificate of our own that somebody issued. Browsers let nobody past a bad certificate of such a host: a box
+/// whose certificate expires, or that a factory reset gives a self-signed one, would be shut for as long as this. Over
+/// plain HTTP it serves nothing but the way to https, so that more would gain little.
+const ISSUED: HeaderValue = HeaderValue::from_static("max-age=86400");
+
+/// With a certificate that nobody issued. Browsers heed it only where the certificate was installed by hand, and such a
+/// box has a new one after a factory reset: nobody is to be shut out for longer than a reset takes.
+const SELF_SIGNED: HeaderValue = HeaderValue::from_static("max-age=300");
+
 /// Adds the security headers.
 pub(crate) async fn secure(
-    State(_): State<App>,
+    State(app): State<App>,
     client: Client,
     request: Request,
     next: Next,
@@ -46,7 +59,11 @@ pub(crate) async fn secure(
         headers.insert(name, HeaderValue::from_static(value));
     }
     if client.is_secure() {
-        let value = HeaderValue::from_static("max-age=31536000");
+        let value = match &app.tls {
+            None => BEHIND_PROXY,
+            Some(tls) if tls.is_self_signed() => SELF_SIGNED,
+            Some(_) => ISSUED,
+        };
         headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
     }
     response

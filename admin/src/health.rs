@@ -64,9 +64,10 @@ pub(crate) async fn metrics(State(app): State<App>, client: Client) -> Response 
         let sentence = "metrics are shown to the networks of the key http.metrics_from only";
         return (StatusCode::FORBIDDEN, sentence).into_response();
     }
+    let expires = app.tls.as_ref().and_then(|tls| tls.valid_until());
     let page = app
         .metrics
-        .page(app.door.counts(), store_answers(&app).await);
+        .page(app.door.counts(), store_answers(&app).await, expires);
     (
         [(
             header::CONTENT_TYPE,

@@ -1,10 +1,10 @@
 //! The HTTP plane: pages, administration API, LiveKit doors, metrics, and the store of rooms and access.
 //!
 //! ```text
-//!   TCP ── serve ── headers, limits ──┬─ api/      /api/v1: rooms, joining, access      ── store/ (SQLite)
-//!                                     ├─ livekit/  /rtc WebSocket, /twirp, tokens       ── live (the engine)
-//!                                     ├─ health    /healthz /readyz /metrics
-//!                                     └─ assets    the pages of web/, embedded
+//!   TCP ── serve ─ tls ─ headers, limits ─┬─ api/      /api/v1: rooms, joining, access      ── store/ (SQLite)
+//!              │                            ├─ livekit/  /rtc WebSocket, /twirp, tokens       ── live (the engine)
+//!              └─ redirect, to https        ├─ health    /healthz /readyz /metrics
+//!                                           └─ assets    the pages of web/, embedded
 //!   socket in the data folder ── synthetic: a room for the box's call to itself
 //! ```
 //! It decides nothing about media or calls, and never imports the SIP gateway: both ask the one
@@ -24,13 +24,16 @@ pub mod metrics;
 mod password;
 mod places;
 pub mod problem;
+mod redirect;
 mod secret;
 mod serve;
 pub mod store;
 pub mod synthetic;
+mod tls;
 
 pub use config::{AdminConfig, Network};
 pub use live::{Line, LiveRooms, Requests};
 pub use secret::Secret;
 pub use serve::{Parts, Readiness, ServeError, ServerHandle, serve};
 pub use store::Store;
+pub use tls::TlsError;

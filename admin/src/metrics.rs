@@ -19,6 +19,8 @@ use prometheus::{
     TextEncoder,
 };
 
+use crate::store::UnixSeconds;
+
 /// Whether a value only grows, is a state, or a distribution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -86,6 +88,22 @@ const HTTP_REFUSED: Family = counter(
     &["reason"],
     "TCP connections closed unread: all (too many in all) or source (too many from one address).",
 );
+const HANDSHAKES_FAILED: Family = counter(
+    "palabre_http_handshakes_failed_total",
+    &["reason"],
+    "TLS handshakes that failed: closed, slow, displaced (too many at once), plain (HTTP without TLS), refused (by the client, \
+     which may not trust the certificate), incompatible, malformed.",
+);
+const CERTIFICATE_READS: Family = counter(
+    "palabre_http_certificate_reads_total",
+    &["outcome"],
+    "Times the files of the certificate changed while the program ran: taken, or refused and the one before kept.",
+);
+const CERTIFICATE_EXPIRES: Family = gauge(
+    "palabre_http_certificate_expires_timestamp_seconds",
+    &[],
+    "When the certificate in use expires, in Unix time; absent without TLS of our own.",
+);
 const SIGNAL_CONNECTIONS: Family = gauge(
     "palabre_signal_connections",
     &[],
@@ -139,6 +157,9 @@ pub const OWN: &[Family] = &[
     HTTP_DURATION,
     HTTP_CONNECTIONS,
     HTTP_REFUSED,
+    HANDSHAKES_FAILED,
+    CERTIFICATE_READS,
+    CERTIFICATE_EXPIRES,
     SIGNAL_CONNECTIONS,
     SIGNAL_REFUSED,
     SIGNAL_CLOSED,
@@ -298,6 +319,8 @@ pub struct Metrics {
     durations: HistogramVec,
     pub(crate) connections: IntGauge,
     refused: IntCounterVec,
+    handshakes_failed: IntCounterVec,
+    certificate_reads: IntCounterVec,
     pub(crate) signals: IntGauge,
     signals_refused: IntCounterVec,
     signals_closed: IntCounterVec,
@@ -321,6 +344,8 @@ impl Metrics {
                 .expect("the table is well formed"),
             connections: gauge(HTTP_CONNECTIONS),
             refused: vec(HTTP_REFUSED),
+            handshakes_failed: vec(HANDSHAKES_FAILED),
+            certificate_reads: vec(CERTIFICATE_READS),
             signals: gauge(SIGNAL_CONNECTIONS),
             signals_refused: vec(SIGNAL_REFUSED),
             signals_closed: vec(SIGNAL_CLOSED),
@@ -342,6 +367,14 @@ impl Metrics {
         self.refused.with_label_values(&[reason]).inc();
     }
 
+    pub(crate) fn handshake_failed(&self, reason: &'static str) {
+        self.handshakes_failed.with_label_values(&[reason]).inc();
+    }
+
+    pub(crate) fn certificate_read(&self, outcome: &'static str) {
+        self.certificate_reads.with_label_values(&[outcome]).inc();
+    }
+
     pub(crate) fn signal_refused(&self, reason: &'static str) {
         self.signals_refused.with_label_values(&[reason]).inc();
     }
@@ -355,18 +388,27 @@ impl Metrics {
     }
 
     /// The page `/metrics`, in Prometheus' text format.
-    pub(crate) fn page(&self, door: DoorCounts, is_store_up: bool) -> String {
+    pub(crate) fn page(
+        &self,
+        door: DoorCounts,
+        is_store_up: bool,
+        certificate_expires: Option<UnixSeconds>,
+    ) -> String {
         let mut families: Vec<MetricFamily> = Vec::new();
         families.extend(self.requests.collect());
         families.extend(self.durations.collect());
         families.extend(self.connections.collect());
         families.extend(self.refused.collect());
+        families.extend(self.handshakes_failed.collect());
+        families.extend(self.certificate_reads.collect());
         families.extend(self.signals.collect());
         families.extend(self.signals_refused.collect());
         families.extend(self.signals_closed.collect());
         families.extend(self.sign_ins.collect());
         let mut own = door_samples(door);
         own.push(sample(&STORE_UP, u64::from(is_store_up)));
+        let expires = certificate_expires.and_then(|at| u64::try_from(at).ok());
+        own.extend(expires.map(|at| sample(&CERTIFICATE_EXPIRES, at)));
         own.push(Sample {
             name: BUILD.name,
             labels: vec![env!("CARGO_PKG_VERSION").to_owned()],
@@ -554,6 +596,8 @@ mod tests {
         let metrics = Metrics::new(vec![stray]);
         metrics.request("GET", "/api/v1/box", 200, Duration::from_millis(3));
         metrics.connection_refused("all");
+        metrics.handshake_failed("slow");
+        metrics.certificate_read("taken");
         metrics.signal_refused("expired");
         metrics.signal_closed("client");
         metrics.sign_in("done");
@@ -563,6 +607,7 @@ mod tests {
                 ..DoorCounts::default()
             },
             true,
+            Some(1_790_000_000),
         );
         let mut shown = HashSet::new();
         for line in page.lines() {

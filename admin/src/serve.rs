@@ -1,6 +1,6 @@
-//! The listener: accepts connections within limits, serves them, and stops gracefully.
+//! The listeners: accept connections within limits, serve them, and stop gracefully.
 //!
-//! Owns the TCP socket and each connection's task. What is answered is decided by the router it builds.
+//! Owns the TCP sockets and each connection's task. What is answered is decided by the routers it builds.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use palabre_engine::door::Door;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -31,7 +32,9 @@ use crate::config::AdminConfig;
 use crate::live::LiveRooms;
 use crate::metrics::{Metrics, Source};
 use crate::places::{Place, Places};
+use crate::redirect::{self, Port};
 use crate::store::{Store, StoreError};
+use crate::tls::{Failed, Greeted, Tls, TlsError};
 use crate::{api, assets, headers, health, livekit};
 
 /// How long a client may take to send a request's headers, and to send the next request.
@@ -42,6 +45,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Longest request line and headers: LiveKit puts its token into the address.
 const HEADERS_LIMIT: usize = 64 * 1024;
+
+/// Connections at once to `http.redirect_bind`, in all and from one source. Each has one request and then ends.
+const REDIRECTS: (usize, usize) = (256, 64);
 
 /// How long to wait after `accept` failed because the system is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -69,21 +75,28 @@ pub type Readiness = (&'static str, Box<dyn Fn() -> bool + Send + Sync>);
 pub enum ServeError {
     /// Another program has the port.
     #[error(
-        "the port {} of {} is taken by another program; stop that program, or set another port with the key http.bind",
+        "the port {} of {} is taken by another program; stop that program, or set another port with the key {key}",
         .address.port(), .address.ip()
     )]
     PortTaken {
         /// Address asked for.
         address: SocketAddr,
+        /// The key of the configuration that asks for it.
+        key: &'static str,
     },
     /// The address cannot be listened on.
-    #[error("cannot listen on {address} (key http.bind): {source}")]
+    #[error("cannot listen on {address} (key {key}): {source}")]
     Listen {
         /// Address asked for.
         address: SocketAddr,
+        /// The key of the configuration that asks for it.
+        key: &'static str,
         /// What the system said.
         source: std::io::Error,
     },
+    /// HTTPS cannot be served.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The database fails.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -93,6 +106,8 @@ pub enum ServeError {
 #[derive(Debug)]
 pub struct ServerHandle {
     address: SocketAddr,
+    redirect_address: Option<SocketAddr>,
+    is_tls: bool,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     /// Closed when the task has ended, by whatever cause.
@@ -103,6 +118,25 @@ impl ServerHandle {
     /// Where it listens: the configured address, with the port the system chose when that was 0.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where plain HTTP is sent to https from, if anywhere.
+    pub fn redirect_address(&self) -> Option<SocketAddr> {
+        self.redirect_address
+    }
+
+    /// The pages at [`address`](Self::address), without a slash at the end.
+    pub fn url(&self) -> String {
+        let (scheme, usual) = if self.is_tls {
+            ("https", 443)
+        } else {
+            ("http", 80)
+        };
+        let mut url = format!("{scheme}://{}", self.address);
+        if self.address.port() == usual {
+            url.truncate(url.len() - format!(":{usual}").len());
+        }
+        url
     }
 
     /// Completes when the listener has ended, by [`shutdown`](Self::shutdown) or by a bug.
@@ -128,42 +162,112 @@ impl ServerHandle {
 /// # Errors
 /// [`ServeError`]; nothing is left running then.
 pub async fn serve(config: AdminConfig, mut parts: Parts) -> Result<ServerHandle, ServeError> {
-    let listener = TcpListener::bind(config.bind)
-        .await
-        .map_err(|source| match source.kind() {
-            std::io::ErrorKind::AddrInUse => ServeError::PortTaken {
-                address: config.bind,
-            },
-            _ => ServeError::Listen {
-                address: config.bind,
-                source,
-            },
-        })?;
-    let address = listener.local_addr().map_err(|source| ServeError::Listen {
-        address: config.bind,
-        source,
-    })?;
+    let tls = Tls::open(&config)?;
+    let (listener, address) = listen(config.bind, "http.bind").await?;
+    let redirect = match config.redirect_bind {
+        Some(bind) => Some(listen(bind, "http.redirect_bind").await?),
+        None => None,
+    };
+    let redirect_address = redirect.as_ref().map(|(_, address)| *address);
     let pages = parts.store.keys.pages().await?;
     let (stop, stopping) = watch::channel(false);
     let metrics = Metrics::new(std::mem::take(&mut parts.sources));
-    let app = App::new(config, parts, pages, metrics, stopping.clone());
-    let router = router(app.clone());
+    let is_tls = tls.is_some();
+    let app = App::new(config, parts, pages, metrics, tls, stopping.clone());
     let (alive, running) = watch::channel(());
     let task = tokio::spawn(async move {
         let _alive = alive;
-        accept(listener, app, router, stopping).await;
+        let pages = accept(listener, Front::pages(&app), stopping.clone());
+        let redirects = async {
+            if let Some((listener, _)) = redirect {
+                let front = Front::redirects(&app, Port::Of(address.port()));
+                accept(listener, front, stopping).await;
+            }
+        };
+        tokio::join!(pages, redirects);
     });
     Ok(ServerHandle {
         address,
+        redirect_address,
+        is_tls,
         stop,
         task,
         running,
     })
 }
 
+async fn listen(
+    bind: SocketAddr,
+    key: &'static str,
+) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |source: std::io::Error| match source.kind() {
+        std::io::ErrorKind::AddrInUse => ServeError::PortTaken { address: bind, key },
+        _ => ServeError::Listen {
+            address: bind,
+            key,
+            source,
+        },
+    };
+    let listener = TcpListener::bind(bind).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// What the connections of one listener get.
+#[derive(Clone)]
+struct Front {
+    app: App,
+    /// What is answered.
+    router: Router,
+    /// What is answered to plain HTTP where TLS is spoken.
+    plain: Router,
+    tls: Option<Arc<Tls>>,
+    places: Arc<Places>,
+    /// Places of those on this machine. Where strangers have few, they cannot keep its health check out.
+    own_places: Arc<Places>,
+    per_source: usize,
+}
+
+impl Front {
+    /// Of `http.bind`.
+    fn pages(app: &App) -> Self {
+        let places = Places::new(app.config.connections, app.metrics.connections.clone());
+        Self {
+            router: router(app.clone()),
+            plain: guarded(redirect::router(app.clone(), Port::Same), app.clone()),
+            tls: app.tls.clone(),
+            own_places: Arc::clone(&places),
+            places,
+            per_source: app.config.connections_per_source,
+            app: app.clone(),
+        }
+    }
+
+    /// Of `http.redirect_bind`, when https is on `port`.
+    fn redirects(app: &App, port: Port) -> Self {
+        let (most, per_source) = REDIRECTS;
+        let places = || Places::new(most, app.metrics.connections.clone());
+        let plain = guarded(redirect::router(app.clone(), port), app.clone());
+        Self {
+            router: plain.clone(),
+            plain,
+            tls: None,
+            places: places(),
+            own_places: places(),
+            per_source,
+            app: app.clone(),
+        }
+    }
+
+    async fn empty(&self) {
+        self.places.empty().await;
+        self.own_places.empty().await;
+    }
+}
+
 /// Every route of the HTTP plane.
 fn router(app: App) -> Router {
-    Router::new()
+    let pages = Router::new()
         .merge(api::router(app.clone()))
         .merge(livekit::router())
         .route("/healthz", get(health::alive))
@@ -171,7 +275,13 @@ fn router(app: App) -> Router {
         .route("/metrics", get(health::metrics))
         .fallback(assets::serve)
         .layer(CompressionLayer::new())
-        .layer(from_fn_with_state(app.clone(), headers::secure))
+        .layer(from_fn_with_state(app.clone(), headers::secure));
+    guarded(pages, app)
+}
+
+/// Limits and counts that every request is under.
+fn guarded(routes: Router<App>, app: App) -> Router {
+    routes
         .layer(CatchPanicLayer::new())
         .layer(TimeoutLayer::with_status_code(
             axum::http::StatusCode::REQUEST_TIMEOUT,
@@ -202,13 +312,7 @@ async fn measure(State(app): State<App>, request: Request, next: Next) -> Respon
     response
 }
 
-async fn accept(
-    listener: TcpListener,
-    app: App,
-    router: Router,
-    mut stopping: watch::Receiver<bool>,
-) {
-    let places = Places::new(app.config.connections, app.metrics.connections.clone());
+async fn accept(listener: TcpListener, front: Front, mut stopping: watch::Receiver<bool>) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -223,35 +327,67 @@ async fn accept(
                 continue;
             }
         };
-        let is_proxy = is_in(&app.config.trusted_proxies, peer.ip());
+        let is_proxy = is_in(&front.app.config.trusted_proxies, peer.ip());
         let most = if is_proxy {
             usize::MAX
         } else {
-            app.config.connections_per_source
+            front.per_source
         };
-        match Places::enter(&places, peer.ip(), most) {
+        let places = if peer.ip().to_canonical().is_loopback() {
+            &front.own_places
+        } else {
+            &front.places
+        };
+        match Places::enter(places, peer.ip(), most) {
             Ok(place) => {
-                let task = connection(stream, peer, place, router.clone(), stopping.clone());
+                let task = connection(stream, peer, place, front.clone(), stopping.clone());
                 tokio::spawn(task);
             }
-            Err(full) => app.metrics.connection_refused(full.reason()),
+            Err(full) => front.app.metrics.connection_refused(full.reason()),
         }
     }
     drop(listener);
-    places.empty().await;
+    front.empty().await;
 }
 
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     place: Arc<Place>,
-    router: Router,
+    front: Front,
     mut stopping: watch::Receiver<bool>,
 ) {
     // Signalling is small messages that should leave at once.
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    let Some(tls) = &front.tls else {
+        return speak(stream, peer, place, front.router, stopping).await;
+    };
+    let greeted = tokio::select! {
+        greeted = tls.greet(stream, &front.app) => greeted,
+        _ = stopping.wait_for(|is_stopping| *is_stopping) => return,
+    };
+    match greeted {
+        Ok(Greeted::Tls(stream)) => speak(*stream, peer, place, front.router, stopping).await,
+        Ok(Greeted::Plain(stream)) => {
+            front.app.metrics.handshake_failed(Failed::Plain.reason());
+            speak(stream, peer, place, front.plain, stopping).await;
+        }
+        Err(failed) => front.app.metrics.handshake_failed(failed.reason()),
+    }
+}
+
+/// Speaks HTTP on a connection until it ends.
+async fn speak<S>(
+    stream: S,
+    peer: SocketAddr,
+    place: Arc<Place>,
+    router: Router,
+    mut stopping: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (router, place) = (router.clone(), Arc::clone(&place));
         async move {

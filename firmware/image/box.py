@@ -3,12 +3,14 @@
 Waits for events with a deadline, never for a time to pass. Standard library only.
 """
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -29,17 +31,25 @@ class Failed(Exception):
     """What was promised did not happen."""
 
 
+def unverified():
+    """A new box has signed its certificate itself: `fingerprint` is how one knows it."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class Box:
     def __init__(self, arch, image, folder, mem=512, options=(), machine=()):
         """`options` are emulate.sh's, `machine` the emulator's own."""
         self.arch, self.image, self.folder, self.mem = arch, image, folder, mem
         self.options, self.machine = list(options), list(machine)
-        self.page = "http://127.0.0.1:80"
+        self.page, self.plain = "https://127.0.0.1", "http://127.0.0.1"
         self.disk, self.vars, self.qmp_path = (os.path.join(folder, name) for name in ["disk.qcow2", "vars.fd", "qmp"])
         self.text, self.news = "", threading.Condition()
         self.process = None
         self.cookies = urllib.request.HTTPCookieProcessor()
-        self.opener = urllib.request.build_opener(self.cookies)
+        self.opener = urllib.request.build_opener(self.cookies, urllib.request.HTTPSHandler(context=unverified()))
         os.makedirs(folder, exist_ok=True)
 
     def start(self, *more):
@@ -47,7 +57,7 @@ class Box:
         if os.path.exists(self.qmp_path):
             os.remove(self.qmp_path)
         command = [os.path.join(FIRMWARE, "image", "emulate.sh"), "--arch", self.arch, "--disk", self.disk, "--vars", self.vars,
-                   "--image", self.image, "--mem", str(self.mem), "--page", "80", "--qmp", self.qmp_path]
+                   "--image", self.image, "--mem", str(self.mem), "--page", "443", "--plain", "80", "--qmp", self.qmp_path]
         command += self.options + ["--"] + self.machine + list(more)
         self.started = time.monotonic()
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
@@ -98,7 +108,7 @@ class Box:
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
             try:
-                urllib.request.urlopen(self.page + "/readyz", timeout=2).close()
+                self.opener.open(self.page + "/readyz", timeout=2).close()
             except (urllib.error.URLError, ConnectionError, TimeoutError, socket.timeout):
                 return
             with self.news:
@@ -122,7 +132,7 @@ class Box:
         while time.monotonic() < deadline:
             asked = time.monotonic()
             try:
-                with urllib.request.urlopen(self.page + "/readyz", timeout=3) as answer:
+                with self.opener.open(self.page + "/readyz", timeout=3) as answer:
                     if answer.status == 200:
                         return time.monotonic() - self.started
             except (urllib.error.URLError, ConnectionError, TimeoutError, socket.timeout):
@@ -132,6 +142,26 @@ class Box:
             with self.news:
                 self.news.wait(max(0.05, 0.25 - (time.monotonic() - asked)))
         raise Failed(f"/readyz did not answer well within {within} s")
+
+    def fingerprint(self):
+        """SHA-256 of the certificate that is served, as the console shows it."""
+        with socket.create_connection(("127.0.0.1", 443), timeout=60) as line:
+            with unverified().wrap_socket(line) as stream:
+                shown = hashlib.sha256(stream.getpeercert(binary_form=True)).hexdigest().upper()
+        return ":".join(shown[at:at + 2] for at in range(0, len(shown), 2))
+
+    def redirect(self, path):
+        """Status and address to which plain http leads."""
+
+        class Stay(urllib.request.HTTPRedirectHandler):
+            def redirect_request(self, *_):
+                return None
+
+        try:
+            with urllib.request.build_opener(Stay()).open(self.plain + path, timeout=60) as answer:
+                return answer.status, None
+        except urllib.error.HTTPError as answer:
+            return answer.code, answer.headers["Location"]
 
     def api(self, method, path, body=None):
         """A request of the page's own kind; status and what was answered."""

@@ -76,12 +76,24 @@ def claim_and_make_a_room(box):
 def page_is_there(box):
     # Programs get "OK" at this address, browsers the page.
     request = urllib.request.Request(box.page + "/", headers={"Accept": "text/html"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with box.opener.open(request, timeout=60) as answer:
         text = answer.read().decode()
     script = re.search(r'src="(/assets/[^"]+)"', text)
     if not script:
         raise Failed("the page is not in the image")
-    urllib.request.urlopen(box.page + script.group(1), timeout=60).close()
+    box.opener.open(box.page + script.group(1), timeout=60).close()
+
+
+def page_is_encrypted(box, fingerprint):
+    """The certificate is the one on the console, and plain http leads to it and to nothing else."""
+    served = box.fingerprint()
+    if served != fingerprint:
+        raise Failed(f"the console shows the certificate {fingerprint}, the box serves {served}")
+    # The health check is for the box itself.
+    for path in ["/", "/readyz", "/api/v1/box"]:
+        led = box.redirect(path)
+        if led != (308, box.page + path):
+            raise Failed(f"plain http at {path} was answered {led}")
 
 
 def sign_in(box):

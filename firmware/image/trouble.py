@@ -7,7 +7,6 @@ import json
 import os
 import struct
 import time
-import urllib.request
 
 from box import WORK, Box, Failed, fresh, seen, tool
 
@@ -33,7 +32,7 @@ def wipe(disk, offset, length):
 
 
 def clock_of(box):
-    with urllib.request.urlopen(box.page + "/readyz", timeout=30) as answer:
+    with box.opener.open(box.page + "/readyz", timeout=30) as answer:
         return email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp()
 
 

@@ -24,6 +24,7 @@ def life(arch):
         kit.page_is_there(box)
         box.said(r"DEVELOPMENT KEYS", 30 * kit.SLACK)
         fingerprint = box.said(r"Certificate\s+(\S+)", 30 * kit.SLACK).group(1)
+        kit.page_is_encrypted(box, fingerprint)
         kit.step("claimed with the code of the serial line; a wrong code is refused; a room is made")
         room = kit.claim_and_make_a_room(box)
         kit.note("memory in use at idle", box.memory_used(), "MiB", 150)
@@ -44,6 +45,7 @@ def life(arch):
         since_certificate = box.said(r"Certificate\s+(\S+)", 30 * kit.SLACK, since).group(1)
         if since_certificate != fingerprint:
             raise Failed("the certificate changed with the update")
+        kit.page_is_encrypted(box, fingerprint)
 
         kit.step("version 1 is refused: older than what runs")
         since = box.mark()

@@ -127,7 +127,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
         .await
         .inspect_err(|error| tracing::warn!(%error, "no synthetic call is possible"));
 
-    let url = public_url.unwrap_or_else(|| format!("http://{}", server.address()));
+    let url = public_url.unwrap_or_else(|| server.url());
     announce(
         &url,
         sip.as_ref().and(sip_address.as_deref()),

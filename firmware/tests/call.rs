@@ -122,6 +122,38 @@ fn without_telephone_the_guests_hear_each_other_and_that_is_said() {
 }
 
 #[test]
+fn a_box_that_speaks_https_is_known_by_its_certificate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pair = |name: &str| {
+        let made = rcgen::generate_simple_self_signed(vec!["box.example".to_owned()]);
+        let made = made.expect("the system has randomness");
+        let write = |end: &str, pem: String| {
+            let path = folder.path().join(format!("{name}.{end}"));
+            std::fs::write(&path, pem).expect("the folder can be written");
+            path.display().to_string()
+        };
+        let key = made.signing_key.serialize_pem();
+        (write("pem", made.cert.pem()), write("key", key))
+    };
+    let ((certificate, key), (another, _)) = (pair("box"), pair("another"));
+    let keys = [
+        ("PALABRE__HTTP__TLS_CERTIFICATE", certificate.as_str()),
+        ("PALABRE__HTTP__TLS_KEY", key.as_str()),
+    ];
+    let program = start(&keys);
+    assert!(program.url.starts_with("https://"), "{}", program.url);
+    let report = passes(program.folder(), &keys);
+    is_near(&report, "webrtc", "level_dbfs");
+    // Who shows another certificate than the configured one is not the box.
+    let expected = [
+        ("PALABRE__HTTP__TLS_CERTIFICATE", another.as_str()),
+        keys[1],
+    ];
+    fails("signalling", program.folder(), &expected);
+    fails("signalling", program.folder(), &[]);
+}
+
+#[test]
 fn every_codec_a_telephone_may_be_left_with_is_spoken() {
     for codecs in ["pcmu", "g722", "opus"] {
         let keys = [("PALABRE__SIP__CODECS", codecs)];

@@ -30,6 +30,8 @@ const browser = await chromium.launchPersistentContext(profile, {
   viewport: { width: 1280, height: 800 },
   locale: process.env.PEER_LOCALE ?? 'fr-FR',
   permissions: [],
+  // As a person who goes past the warning about a certificate that the box has signed itself.
+  ignoreHTTPSErrors: true,
   args: [
     '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
     '--disable-background-networking', '--disable-component-update', '--disable-sync',
@@ -55,6 +57,7 @@ const here_commands = {
   press: async ({ key }) => { await page.keyboard.press(key); return {}; },
   text: async ({ selector }) => ({ text: await page.locator(selector).first().innerText({ timeout: 15000 }) }),
   seen: async ({ selector, timeout = 15000 }) => { await page.locator(selector).first().waitFor({ timeout }); return {}; },
+  cookies: async () => ({ cookies: await browser.cookies() }),
   viewport: async ({ width, height }) => { await page.setViewportSize({ width, height }); return {}; },
   // Accessibility: what axe-core finds against WCAG 2.1 A and AA; evaluated, so the page's own policy stays as it is.
   axe: async () => {

@@ -29,11 +29,23 @@ pub fn isolated() -> bool {
         "link set wire1 up",
         "route add default dev wire0",
     ] {
-        let status = Command::new("ip")
-            .args(arguments.split(' '))
-            .status()
-            .expect("ip (package iproute2) is installed");
-        assert!(status.success(), "ip {arguments}: {status}");
+        ip(arguments);
     }
     true
+}
+
+/// Gives the machine one more address, with the length of its prefix, inside the namespace.
+///
+/// # Panics
+/// When it is no address, or there already.
+pub fn address(address: &str) {
+    ip(&format!("address add {address} dev wire0"));
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip")
+        .args(arguments.split(' '))
+        .status()
+        .expect("ip (package iproute2) is installed");
+    assert!(status.success(), "ip {arguments}: {status}");
 }

@@ -16,6 +16,18 @@ use crate::store::AccountId;
 /// Name of the session cookie.
 pub(super) const COOKIE: &str = "palabre_session";
 
+/// Its name over https. Browsers take a `__Host-` cookie over https only and keep it to this one host (RFC 6265bis,
+/// 4.1.3.2): no plain connection and no neighbour under the same domain can plant one.
+const SECURE_COOKIE: &str = "__Host-palabre_session";
+
+fn cookie_name(client: &Client) -> &'static str {
+    if client.is_secure() {
+        SECURE_COOKIE
+    } else {
+        COOKIE
+    }
+}
+
 /// Longest cookie or token text looked up.
 const LONGEST: usize = 128;
 
@@ -26,7 +38,8 @@ impl FromRequestParts<App> for Administrator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        signed_in(app, &parts.headers)
+        let Ok(client) = Client::from_request_parts(parts, app).await;
+        signed_in(app, &client, &parts.headers)
             .await?
             .map(Self)
             .ok_or(Problem::Unauthenticated)
@@ -36,6 +49,7 @@ impl FromRequestParts<App> for Administrator {
 /// Who is signed in, if anybody. A token that is sent must be good: a cookie does not make up for it.
 pub(super) async fn signed_in(
     app: &App,
+    client: &Client,
     headers: &HeaderMap,
 ) -> Result<Option<AccountId>, Problem> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
@@ -44,7 +58,7 @@ pub(super) async fn signed_in(
             None => Ok(None),
         };
     }
-    match cookie(headers) {
+    match cookie(client, headers) {
         Some(text) => Ok(app.store.access.session(text).await?),
         None => Ok(None),
     }
@@ -57,20 +71,22 @@ fn bearer(value: &str) -> Option<&str> {
 }
 
 /// The text of our cookie.
-pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn cookie<'a>(client: &Client, headers: &'a HeaderMap) -> Option<&'a str> {
+    let wanted = cookie_name(client);
     headers
         .get_all(header::COOKIE)
         .into_iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(name, text)| (name == COOKIE && text.len() <= LONGEST).then_some(text))
+        .find_map(|(name, text)| (name == wanted && text.len() <= LONGEST).then_some(text))
 }
 
 /// `Set-Cookie` that opens a session of `seconds`; 0 takes the cookie back.
 pub(super) fn set_cookie(client: &Client, text: &str, seconds: u64) -> HeaderValue {
+    let name = cookie_name(client);
     let secure = if client.is_secure() { "; Secure" } else { "" };
-    format!("{COOKIE}={text}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
+    format!("{name}={text}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
         .parse()
         .expect("a cookie is letters and digits")
 }

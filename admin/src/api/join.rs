@@ -130,7 +130,7 @@ pub(super) async fn join(
             });
         }
     };
-    let is_administrator = signed_in(&app, &headers).await?.is_some();
+    let is_administrator = signed_in(&app, &client, &headers).await?.is_some();
     let room_config = ticket.max_participants.map(|max_participants| {
         Box::new(proto::RoomConfiguration {
             max_participants,

@@ -106,7 +106,8 @@ fn described() -> OpenApi {
     let mut bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     bearer.description = Some("A token made with POST /api/v1/tokens.".to_owned());
     let mut cookie = ApiKeyValue::new(auth::COOKIE);
-    cookie.description = Some("Set by POST /api/v1/session.".to_owned());
+    cookie.description =
+        Some("Set by POST /api/v1/session; over https its name begins with __Host-.".to_owned());
     let components = openapi.components.get_or_insert_default();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
     components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));

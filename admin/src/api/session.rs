@@ -96,7 +96,7 @@ pub(super) async fn close(
     client: Client,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    if let Some(text) = cookie(&headers) {
+    if let Some(text) = cookie(&client, &headers) {
         app.store.access.close_session(text).await?;
     }
     let cookie = set_cookie(&client, "", 0);

@@ -245,7 +245,7 @@ mod tests {
         let patience = Instant::now() + Duration::from_secs(10);
         // Workers publish their counters each half second.
         let page = loop {
-            let page = metrics.page(DoorCounts::default(), true);
+            let page = metrics.page(DoorCounts::default(), true, None);
             if wanted.iter().all(|line| page.contains(line)) || Instant::now() > patience {
                 break page;
             }

@@ -111,8 +111,25 @@ async fn the_cookie_is_secure_behind_tls() {
     ];
     let body = json!({ "password": PASSWORD });
     let reply = server.call("POST", "/api/v1/session", &tls, body).await;
-    assert!(reply.header("set-cookie").unwrap().contains("; Secure"));
-    assert!(reply.header("strict-transport-security").is_some());
+    let set = reply.header("set-cookie").unwrap();
+    assert!(set.starts_with("__Host-palabre_session="), "{set}");
+    assert!(
+        set.contains("; Path=/;") && set.contains("; Secure"),
+        "{set}"
+    );
+    assert!(!set.contains("Domain"), "{set}");
+    let year = Some("max-age=31536000");
+    assert_eq!(reply.header("strict-transport-security"), year);
+    let cookie = reply.cookie();
+    let signed_in = async |cookie: &str, through: &[(&str, &str)]| {
+        let headers = [through, &[("Cookie", cookie)]].concat();
+        server.get("/api/v1/session", &headers).await.status
+    };
+    assert_eq!(signed_in(&cookie, &tls).await, 200);
+    // A plain connection cannot plant the other name, nor is the secret of the one taken under the other.
+    let plain_name = cookie.trim_start_matches("__Host-");
+    assert_eq!(signed_in(plain_name, &tls).await, 401);
+    assert_eq!(signed_in(&cookie, &[]).await, 401);
 }
 
 #[tokio::test]

@@ -8,4 +8,5 @@ mod pages;
 mod rtc;
 mod server;
 mod synthetic;
+mod tls;
 mod twirp;

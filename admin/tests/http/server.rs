@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use livekit_api::access_token::{AccessToken, VideoGrants};
-use palabre_admin::{AdminConfig, Line, LiveRooms, Parts, Requests, ServerHandle, Store, serve};
+use palabre_admin::{
+    AdminConfig, Line, LiveRooms, Parts, Requests, ServeError, ServerHandle, Store, serve,
+};
 use palabre_engine::directory::BoxFuture;
 use palabre_engine::door::{Door, Patience};
 use palabre_engine::{JoinError, JoinRequest, RoomError, SignalClosed, SignalOutput, proto};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -322,6 +324,11 @@ impl Server {
     }
 
     pub(crate) async fn with(config: AdminConfig) -> Self {
+        Self::attempt(config).await.unwrap()
+    }
+
+    /// On a port that the system chooses, unless the configuration says where.
+    pub(crate) async fn attempt(mut config: AdminConfig) -> Result<Self, ServeError> {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("palabre.db"))
             .await
@@ -348,17 +355,19 @@ impl Server {
                 }),
             )],
         };
-        let bind = SocketAddr::from(([127, 0, 0, 1], 0));
-        let handle = serve(AdminConfig { bind, ..config }, parts).await.unwrap();
+        if config.bind == AdminConfig::default().bind {
+            config.bind = SocketAddr::from(([127, 0, 0, 1], 0));
+        }
+        let handle = serve(config, parts).await?;
         let address = handle.address();
-        Self {
+        Ok(Self {
             script,
             store,
             address,
             handle: Some(handle),
             claim_code,
             _folder: folder,
-        }
+        })
     }
 
     /// Sends a request and reads the whole answer.
@@ -369,23 +378,11 @@ impl Server {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Reply {
-        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
-        for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
-        if !headers
-            .iter()
-            .any(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"))
-        {
-            request.push_str(&format!("Content-Length: {}\r\n", body.len()));
-        }
-        request.push_str("Connection: close\r\n\r\n");
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        stream.write_all(body).await.unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        parse(&answer)
+        let host = self.address.to_string();
+        let mut all = vec![("Host", host.as_str())];
+        all.extend_from_slice(headers);
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        exchange(stream, method, path, &all, body).await
     }
 
     pub(crate) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
@@ -454,6 +451,32 @@ impl Server {
         })
         .await
     }
+}
+
+/// Sends one request on a connection and reads the whole answer.
+pub(crate) async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Reply {
+    let mut request = format!("{method} {path} HTTP/1.1\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"))
+    {
+        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    request.push_str("Connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.write_all(body).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    parse(&answer)
 }
 
 pub(crate) fn parse(answer: &[u8]) -> Reply {

@@ -19,6 +19,7 @@ pub(crate) fn guest(program: &mut Program, code: &str, certificate: &Certificate
     let authority = url.trim_start_matches("ws://").trim_end_matches('/');
     let site = Site {
         http: authority.parse().expect("an address"),
+        certificate: None,
         media: None,
         from: IpAddr::V4(Ipv4Addr::LOCALHOST),
     };

@@ -30,6 +30,10 @@ use std::path::PathBuf;
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Deserializer};
 
 use crate::history::replace;
@@ -188,6 +192,10 @@ pub enum Refused {
     File(String),
     #[error("{0} is no PEM {1}")]
     Pem(String, &'static str),
+    #[error(
+        "the key in {key} cannot serve the certificate in {chain}: they do not belong together, or one is damaged"
+    )]
+    Pair { chain: String, key: String },
     #[error("{0}: {1}")]
     Io(String, io::Error),
 }
@@ -200,7 +208,7 @@ impl Refused {
             Self::Network(_) => "stick-network",
             Self::Servers => "stick-servers",
             Self::File(_) => "stick-file",
-            Self::Pem(..) => "stick-certificate",
+            Self::Pem(..) | Self::Pair { .. } => "stick-certificate",
             Self::Io(..) => "provision-io",
         }
     }
@@ -413,6 +421,16 @@ pub fn fingerprint(pem: &str) -> Option<String> {
     Some(pairs.join(":"))
 }
 
+/// Whether the program can serve this certificate with this key.
+fn serves(chain: &str, key: &str) -> bool {
+    let served = || {
+        let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+        CertifiedKey::from_der(chain.ok()?, key.ok()?, &default_provider()).ok()
+    };
+    served().is_some()
+}
+
 fn first_block(pem: &str, ends: &str) -> Option<Vec<u8>> {
     let start = pem.lines().skip_while(|line| {
         !(line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{ends}-----")))
@@ -480,6 +498,12 @@ pub fn provision(places: &Places, stick: Option<&Path>, created: u64) -> Result<
         if first_block(&key, "PRIVATE KEY").is_none() {
             return Err(Refused::Pem(key_name.clone(), "private key"));
         }
+        if !serves(&chain, &key) {
+            return Err(Refused::Pair {
+                chain: chain_name.clone(),
+                key: key_name.clone(),
+            });
+        }
         certificate = Some((chain, key));
     }
     for (path, content) in asked.files() {
@@ -495,7 +519,9 @@ pub fn provision(places: &Places, stick: Option<&Path>, created: u64) -> Result<
     }
     let tls = places.state.join("tls");
     let (chain_path, key_path) = (tls.join("certificate.pem"), tls.join("key.pem"));
-    if certificate.is_none() && !(chain_path.exists() && key_path.exists()) {
+    // A pair that a power cut or a bad disk has spoiled would keep the pages from starting, and nobody could mend it.
+    let is_kept = || matches!((read(&chain_path), read(&key_path)), (Ok(chain), Ok(key)) if serves(&chain, &key));
+    if certificate.is_none() && !is_kept() {
         let made = self_signed(&host, created);
         certificate =
             Some(made.map_err(|error| Refused::Io("certificate".into(), io::Error::other(error)))?);

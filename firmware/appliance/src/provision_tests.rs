@@ -215,6 +215,30 @@ fn a_first_start_makes_a_certificate_and_a_second_keeps_it() {
 }
 
 #[test]
+fn a_kept_pair_that_serves_nobody_is_made_anew() {
+    let (_folder, places) = places();
+    let first = provision(&places, None, 1_790_000_000).unwrap();
+    let at = |name: &str| places.state.join("tls").join(name);
+    let (_, other) = self_signed("box", 1_790_000_000).unwrap();
+    let mut last = first.fingerprint.unwrap();
+    for (name, spoilt) in [
+        ("key.pem", other.as_str()),
+        ("key.pem", ""),
+        ("certificate.pem", "-----BEGIN CERTIFICATE-----\nAAAA"),
+    ] {
+        fs::write(at(name), spoilt).unwrap();
+        let next = provision(&places, None, 1_790_000_000).unwrap();
+        let next = next.fingerprint.unwrap();
+        assert_ne!(next, last, "{name}");
+        let kept = |name: &str| fs::read_to_string(at(name)).unwrap();
+        assert!(serves(&kept("certificate.pem"), &kept("key.pem")));
+        last = next;
+    }
+    let again = provision(&places, None, 1_790_000_000).unwrap();
+    assert_eq!(again.fingerprint, Some(last), "a good pair is kept");
+}
+
+#[test]
 fn a_stick_is_remembered_when_it_is_gone() {
     let (folder, places) = places();
     let stick = folder.path().join("stick");
@@ -244,6 +268,19 @@ fn a_stick_with_one_mistake_changes_nothing() {
     fs::write(stick.join("palabre.toml"), FULL).unwrap();
     fs::write(stick.join("box.pem"), "no certificate").unwrap();
     fs::write(stick.join("box.key"), "no key").unwrap();
+    assert_eq!(
+        provision(&places, Some(&stick), 0).unwrap_err().code(),
+        "stick-certificate"
+    );
+    let (chain, key) = self_signed("box", 1_790_000_000).unwrap();
+    let (_, other) = self_signed("box", 1_790_000_000).unwrap();
+    fs::write(stick.join("box.pem"), chain).unwrap();
+    fs::write(stick.join("box.key"), other).unwrap();
+    let refused = provision(&places, Some(&stick), 0).unwrap_err();
+    assert_eq!(refused.code(), "stick-certificate");
+    assert!(refused.to_string().contains("do not belong together"));
+    let sealed = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    fs::write(stick.join("box.key"), sealed).unwrap();
     assert_eq!(
         provision(&places, Some(&stick), 0).unwrap_err().code(),
         "stick-certificate"

@@ -14,7 +14,7 @@ use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{HandshakeError, Message, WebSocket};
 
 use crate::connection::Connection;
-use crate::stream::{Stream, connect};
+use crate::stream::{Fingerprint, Stream, connect};
 
 /// As LiveKit's clients: often enough for a server that closes after 15 s of silence.
 const PING: Duration = Duration::from_secs(5);
@@ -45,6 +45,8 @@ pub const PUBLISHED_MID: &str = "1";
 pub struct Site {
     /// Its page and its signals.
     pub http: SocketAddr,
+    /// The certificate it must show there, which then speaks TLS; `None` when it does not.
+    pub certificate: Option<Fingerprint>,
     /// Its media port, where that may be reached although it is not announced.
     pub media: Option<SocketAddr>,
     /// The address the guest sends its media from.
@@ -127,7 +129,7 @@ impl Guest {
         deadline: Instant,
     ) -> Result<Self, Failed> {
         let bare = Self::bare(site.from, certificate).map_err(Failed::Here)?;
-        let stream = connect(site.http, deadline).map_err(Failed::Unreachable)?;
+        let stream = connect(site.http, site.certificate, deadline).map_err(Failed::Unreachable)?;
         let address = format!(
             "ws://{}/rtc?access_token={token}&auto_subscribe=1&sdk=rust&protocol=15",
             site.http
@@ -365,6 +367,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let site = Site {
             http: listener.local_addr().unwrap(),
+            certificate: None,
             media: None,
             from: IpAddr::from([127, 0, 0, 1]),
         };

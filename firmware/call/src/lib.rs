@@ -15,4 +15,5 @@ pub use guest::{
     AUDIO_LEVEL, Failed, Guest, Kind, MID, OPUS, PUBLISHED_MID, SSRC, Site, TRANSPORT_CC, VP8,
 };
 pub use phone::{Line, Phone, Standing};
+pub use stream::{Fingerprint, fingerprint};
 pub use voice::Voice;

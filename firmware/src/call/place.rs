@@ -3,9 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use palabre_admin::synthetic::Ways;
-use palabre_call::Site;
+use palabre_call::{Fingerprint, Site, fingerprint};
 use palabre_sip::config;
 use palabre_sip::sip::Codec;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::failure::{Failure, Step};
 use crate::program::Config;
@@ -56,12 +58,29 @@ impl Place {
         Ok(Self {
             site: Site {
                 http: reachable(ways.http),
+                certificate: certificate(config)?,
                 media: is_hidden.then(|| reachable(media.bind)),
                 from,
             },
             telephone,
         })
     }
+}
+
+/// The certificate that the program must show: the one it is configured to, however young.
+fn certificate(config: &Config) -> Result<Option<Fingerprint>, Failure> {
+    let Some(path) = &config.http.tls_certificate else {
+        return Ok(None);
+    };
+    let read = CertificateDer::from_pem_file(path);
+    let certificate = read.map_err(|error| {
+        let path = path.display();
+        Failure::new(
+            Step::Access,
+            format!("{path} holds no certificate: {error}"),
+        )
+    })?;
+    Ok(Some(fingerprint(&certificate)))
 }
 
 /// The address at which this machine reaches what listens on `bound`.
