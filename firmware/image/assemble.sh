@@ -58,12 +58,9 @@ held() {
   fi
 }
 mapfile -t secureboot < <(held secureboot)
-# The same for ukify, which wants a certificate for a key in a token.
-if [ -e "$keys/pcr.uri" ]; then
-  [ -e "$keys/pcr.crt" ] || die "the key pcr is in a token: its certificate is needed in $keys/pcr.crt (openssl req -x509, any name)"
-  pcr=(--signing-provider=pkcs11 --pcr-private-key="$(list "$keys/pcr.uri")" --pcr-public-key=/keys/pcr.crt --pcrpkey=/keys/pcr.pub)
-else
-  pcr=(--pcr-private-key=/keys/pcr.key --pcr-public-key=/keys/pcr.pub)
+mapfile -t pcr < <(held pcr)
+if [ -e "$keys/pcr.uri" ] && [ ! -e "$keys/pcr.crt" ]; then
+  die "the key pcr is in a token: its certificate is needed in $keys/pcr.crt (openssl req -x509, any name)"
 fi
 # sign IN OUT: for Secure Boot.
 sign() {
@@ -152,13 +149,24 @@ tool sh -euc "cd $w/work/initrd; find lib -name '*.ko.xz' -print0 | xargs -0 -r 
 # A damaged data partition is repaired without a question: there is nobody to ask.
 cmdline="palabre.roothash=$roothash panic=10 fsck.repair=yes systemd.gpt_auto=no systemd.machine_id=firmware console=tty0 console=$serial quiet loglevel=4 systemd.show_status=no"
 printf '%s' "$cmdline" >"$out/work/cmdline"
-# ukify has no name for the moment before the first phase of a start, in which /var is opened (our PID 1 announces none).
+# ukify has no name for the moment before the first phase of a start, in which /var is opened (our PID 1 announces none), and takes no
+# key from a token without signing the kernel image too: it calls this instead. A token wants the certificate of the key.
 mkdir -p "$out/work/measure"
-printf '#!/bin/sh\nexec /usr/lib/systemd/systemd-measure "$@" --phase=:\n' >"$out/work/measure/systemd-measure"
+{
+  printf '#!/bin/sh\n'
+  if [ -e "$keys/pcr.uri" ]; then
+    # shellcheck disable=SC2016 # expanded when ukify calls it
+    printf 'for word; do shift; case $word in --public-key=* | --private-key=*) ;; *) set -- "$@" "$word" ;; esac; done\n'
+    printf 'set -- "$@" --certificate=/keys/pcr.crt'
+    printf ' %q' "${pcr[@]}"
+    printf '\n'
+  fi
+  printf 'exec /usr/lib/systemd/systemd-measure "$@" --phase=:\n'
+} >"$out/work/measure/systemd-measure"
 chmod 0755 "$out/work/measure/systemd-measure"
 signing ukify build --linux="/w/root/$arch-$flavour/boot/vmlinuz" --initrd="$w/work/initrd.zst" --cmdline="@$w/work/cmdline" \
   --os-release="@$w/work/tree/usr/lib/os-release" --uname="$kernel" --stub="/w/root/$arch-$flavour/boot/linux$EFI.efi.stub" \
-  "${pcr[@]}" --pcr-banks=sha256 --tools="$w/work/measure" \
+  --pcr-private-key=/keys/pcr.key --pcr-public-key=/keys/pcr.pub --pcr-banks=sha256 --tools="$w/work/measure" \
   --output="$w/work/uki.unsigned" >"$out/work/ukify.log" 2>&1 || { cat "$out/work/ukify.log" >&2; die 'ukify failed'; }
 sign "$w/work/uki.unsigned" "$w/uki.efi"
 
