@@ -133,6 +133,13 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
         sip.as_ref().and(sip_address.as_deref()),
         claim_code.as_ref().map(palabre_admin::Secret::reveal),
     );
+    if claim_code.is_some() {
+        let access = store.access.clone();
+        tokio::spawn(async move {
+            access.claimed().await;
+            say("  Claimed     the administrator's password is set, the code is used up");
+        });
+    }
     let telephone = async {
         match &sip {
             Some(sip) => sip.ended().await,
@@ -180,6 +187,12 @@ fn announce(url: &str, sip: Option<&str>, claim_code: Option<&str>) {
     }
     let _ = writeln!(out, "Palabre is ready. Stop it with Ctrl-C.");
     let _ = out.flush();
+}
+
+/// One more line for whoever looks at the screen; as with the others, nobody may be reading.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 async fn until_told_to_stop() -> std::io::Result<()> {

@@ -1,8 +1,9 @@
 //! The program as an operator meets it: what it prints, and what it says when it cannot start.
 
-use std::net::{TcpListener, UdpSocket};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 struct Folder(PathBuf);
 
@@ -17,6 +18,16 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A program that does not end by itself.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -88,4 +99,47 @@ fn a_folder_that_cannot_be_used_is_named() {
     std::fs::write(folder.0.join("data"), "not a folder").expect("a file");
     let said = refusal(&palabre(&folder, &[], &[]));
     assert!(said.contains("data"), "{said}");
+}
+
+/// The screen of a room shows the code until this line.
+#[test]
+fn who_stands_before_the_screen_is_told_that_the_box_was_claimed() {
+    let folder = Folder::new("claim");
+    let child = Command::new(env!("CARGO_BIN_EXE_palabre"))
+        .current_dir(&folder.0)
+        .env("PALABRE__HTTP__BIND", "127.0.0.1:0")
+        .env("PALABRE__MEDIA__BIND", "127.0.0.1:0")
+        .env("PALABRE__SIP__BIND", "127.0.0.1:0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let mut running = Running(child);
+    let mut said = BufReader::new(running.0.stdout.take().expect("piped")).lines();
+    let mut next = |start: &str| {
+        let line = said
+            .by_ref()
+            .map(|line| line.expect("text"))
+            .find(|line| line.starts_with(start));
+        line.unwrap_or_else(|| panic!("it ended without {start:?}"))
+    };
+    let page = next("  Page");
+    let page = page.split("http://").nth(1).expect("an address");
+    let page = page.trim_end_matches('/');
+    let code = next("  Claim code");
+    let code = code.split_whitespace().nth(2).expect("a code");
+    let body = format!(r#"{{"code":"{code}","password":"correct horse battery"}}"#);
+    let mut stream = TcpStream::connect(page).expect("it listens");
+    let length = body.len();
+    write!(
+        stream,
+        "POST /api/v1/claim HTTP/1.1\r\nHost: {page}\r\nOrigin: http://{page}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    let claimed = next("  Claimed");
+    assert!(!claimed.contains(code), "{claimed}");
 }

@@ -2,7 +2,10 @@
 //!
 //! Passwords are given already hashed; session and token texts are kept as SHA-256 only.
 
+use std::sync::Arc;
+
 use sqlx::{Row, SqlitePool};
+use tokio::sync::Notify;
 
 use super::{StoreError, UnixSeconds, now};
 use crate::secret::{Secret, hash, random_text};
@@ -57,11 +60,15 @@ pub struct BearerToken {
 #[derive(Clone, Debug)]
 pub struct Access {
     pool: SqlitePool,
+    claimed: Arc<Notify>,
 }
 
 impl Access {
     pub(super) fn new(pool: SqlitePool) -> Self {
-        Self { pool }
+        Self {
+            pool,
+            claimed: Arc::default(),
+        }
     }
 
     /// A fresh claim code while the box has no administrator, else `None`.
@@ -99,6 +106,11 @@ impl Access {
         Ok(accounts > 0)
     }
 
+    /// Completes once somebody has claimed the box since it started, for one who waits: a box is claimed once.
+    pub async fn claimed(&self) {
+        self.claimed.notified().await;
+    }
+
     /// Makes the administrator's account, once, for whoever knows the claim code.
     ///
     /// `password` is an argon2id PHC string.
@@ -120,6 +132,7 @@ impl Access {
         .execute(&self.pool)
         .await?;
         if done.rows_affected() > 0 {
+            self.claimed.notify_one();
             sqlx::query("DELETE FROM claim").execute(&self.pool).await?;
             return Ok(Claimed::Done(account));
         }
@@ -355,10 +368,13 @@ mod tests {
             .replace('-', " ")
             .replace('0', "o");
         assert!(store.access.is_claim_code(&typed).await.unwrap());
+        let early = tokio::time::timeout(std::time::Duration::ZERO, store.access.claimed()).await;
+        assert!(early.is_err(), "nobody has claimed it yet");
         assert!(matches!(
             store.access.claim(&typed, "p").await.unwrap(),
             Claimed::Done(_)
         ));
+        store.access.claimed().await;
         assert_eq!(
             store.access.claim(code.reveal(), "q").await.unwrap(),
             Claimed::Already
