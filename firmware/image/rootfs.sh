@@ -9,12 +9,13 @@ arch=$1 flavour=$2
 machine "$arch"
 need_root image
 case $flavour in
-  core) packages=("$IMAGE/packages.core") modules=("$IMAGE/modules.core") ;;
-  room) packages=("$IMAGE/packages.core" "$IMAGE/packages.room") modules=("$IMAGE/modules.core" "$IMAGE/modules.room") ;;
+  core) packages=("$IMAGE/packages.core") modules=("$IMAGE/modules.core") removed=("$IMAGE/packages.removed") ;;
+  room) packages=("$IMAGE/packages.core" "$IMAGE/packages.room") modules=("$IMAGE/modules.core" "$IMAGE/modules.room")
+    removed=("$IMAGE/packages.removed" "$IMAGE/packages.removed.room") ;;
   *) die "--flavour takes core or room, not '$flavour'" ;;
 esac
 place=$WORK/root/$arch-$flavour
-wanted=$(hash "${packages[@]}" "${modules[@]}" "$IMAGE/packages.removed" "${BASH_SOURCE[0]}")
+wanted=$(hash "${packages[@]}" "${modules[@]}" "${removed[@]}" "${BASH_SOURCE[0]}")
 [ "$(cat "$place/made-of" 2>/dev/null)" = "$wanted" ] && exit 0
 
 # The arm64 root's own installation scripts run under QEMU. F keeps the interpreter open, so that every root finds it.
@@ -92,13 +93,14 @@ for folder in "$tree"/usr/share/doc/*/; do
   if [ -f "$folder/copyright" ]; then cp -L -- "$folder/copyright" "$tree/usr/share/palabre/licences/$name"; fi
 done
 while IFS= read -r name; do
+  case $name in /*) rm -rf -- "$tree$name"; continue ;; esac
   for file in "$tree/var/lib/dpkg/info/$name.list" "$tree/var/lib/dpkg/info/$name:$arch.list"; do
     [ -e "$file" ] || continue
     while IFS= read -r path; do
       if [ -L "$tree$path" ] || [ -f "$tree$path" ]; then rm -f -- "$tree$path"; fi
     done <"$file"
   done
-done < <(list "$IMAGE/packages.removed")
+done < <(list "${removed[@]}")
 (
   cd "$tree"
   rm -rf var/lib/{apt,dpkg,systemd,pam,ucf} var/{cache,log,tmp,backups,mail,opt,local,spool} \
