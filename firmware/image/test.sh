@@ -41,6 +41,15 @@ if [ "$asked" = full ]; then
   "$IMAGE/assemble.sh" --arch amd64 --version 6 --overlay "$overlays/hangs" --only-bundle
   "$IMAGE/assemble.sh" --arch amd64 --version 7 --overlay "$overlays/mute" --only-bundle
   "$IMAGE/full.sh" "$overlays/sound"
+  "$fw" prepare --arch amd64 --flavour room
+  variant room
+  install -m 0755 "$IMAGE/report.room" "$overlays/room/usr/lib/palabre/report"
+  units=$overlays/room/usr/lib/systemd/system
+  mkdir -p "$units/graphical.target.wants"
+  printf '[Unit]\nAfter=palabre-screen.service\n[Service]\nExecStart=/usr/lib/palabre/report\nStandardOutput=tty\nTTYPath=/dev/console\n' \
+    >"$units/test-report.service"
+  ln -sfn ../test-report.service "$units/graphical.target.wants/test-report.service"
+  "$IMAGE/assemble.sh" --arch amd64 --flavour room --version 1 --overlay "$overlays/room"
   "$fw" prepare --arch arm64
   "$IMAGE/assemble.sh" --arch arm64 --version 1 --overlay "$overlays/sound"
   "$IMAGE/assemble.sh" --arch arm64 --version 2 --overlay "$overlays/sound" --only-bundle

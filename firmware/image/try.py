@@ -11,6 +11,7 @@ import guard
 import kit
 import trouble
 import try_faults
+import try_room
 from box import WORK, Box, Failed, fresh
 
 
@@ -63,6 +64,8 @@ SCENARIOS = {
     "late": lambda: trouble.late(kit),
     "alone": lambda: trouble.alone(kit),
     "filled": lambda: trouble.full(kit),
+    "browser": lambda: try_room.browser(kit),
+    "room": lambda: try_room.room(kit),
     "arm64": lambda: life("arm64"),
 }
 
