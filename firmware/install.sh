@@ -46,7 +46,8 @@ install_missing() {
   echo "Installing:$missing"
   # A list that is a little old is still good enough when the network has a bad moment.
   $as_root apt-get update -qq || true
+  # A fresh machine updates itself in its first minutes: wait for that rather than fail.
   # shellcheck disable=SC2086 # one word a package
-  DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
+  DEBIAN_FRONTEND=noninteractive $as_root apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends $missing >/dev/null
   missing=''
 }
