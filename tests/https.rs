@@ -9,6 +9,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 
+/// The same machine's address of the other kind.
+const HOST6: &str = "fd77::1";
+
 const PASSWORD: &str = "une phrase de passe assez longue";
 
 /// A folder with `certificate.pem` and `key.pem`, for this address.
@@ -19,7 +22,8 @@ impl Certificate {
         let folder = std::env::temp_dir().join(format!("palabre-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         let key = rcgen::KeyPair::generate().expect("a key");
-        let asked = rcgen::CertificateParams::new(vec![HOST.to_owned()]).expect("an address");
+        let asked =
+            rcgen::CertificateParams::new([HOST, HOST6].map(str::to_owned)).expect("an address");
         let made = asked.self_signed(&key).expect("a certificate");
         std::fs::write(folder.join("certificate.pem"), made.pem()).expect("written");
         std::fs::write(folder.join("key.pem"), key.serialize_pem()).expect("written");
@@ -27,14 +31,14 @@ impl Certificate {
     }
 
     /// The product as the appliance configures it, but for the telephone.
-    fn program(&self, media: &str) -> Program {
+    fn program(&self) -> Program {
         let file = |name: &str| self.0.join(name).display().to_string();
         Program::start(&[
             ("PALABRE__HTTP__BIND", "[::]:443"),
             ("PALABRE__HTTP__TLS_CERTIFICATE", &file("certificate.pem")),
             ("PALABRE__HTTP__TLS_KEY", &file("key.pem")),
             ("PALABRE__HTTP__REDIRECT_BIND", "[::]:80"),
-            ("PALABRE__MEDIA__BIND", media),
+            ("PALABRE__MEDIA__BIND", "[::]:7880"),
             ("PALABRE__SIP__ENABLED", "false"),
         ])
     }
@@ -106,7 +110,8 @@ fn a_page_over_https_has_camera_and_microphone_on_any_address() {
     }
 
     let certificate = Certificate::new("https");
-    let program = certificate.program(&format!("{HOST}:7880"));
+    address(&format!("{HOST6}/64"));
+    let program = certificate.program();
     assert_eq!(program.url, "https://[::]");
     // As people type it.
     goto(&mut anne, &format!("http://{HOST}/admin"));
@@ -139,7 +144,8 @@ fn a_page_over_https_has_camera_and_microphone_on_any_address() {
     fill(&mut anne, "input[name=name]", "Anne");
     seen(&mut anne, "video:not([hidden])");
     click(&mut anne, "button[type=submit]");
-    goto(&mut bao, &format!("https://{HOST}/"));
+    // Over IPv6, to whom Anne is on IPv4.
+    goto(&mut bao, &format!("https://[{HOST6}]/"));
     fill(&mut bao, "input[name=code]", &code);
     bao.call(json!({"do": "press", "key": "Enter"}));
     fill(&mut bao, "input[name=name]", "Bao");
@@ -167,7 +173,7 @@ fn strangers_on_the_plain_port_learn_nothing_and_do_not_keep_the_health_check_ou
         return;
     }
     let certificate = Certificate::new("plain");
-    let _program = certificate.program(&format!("{HOST}:7880"));
+    let _program = certificate.program();
     let own = asked("127.0.0.1:80", "/readyz");
     assert!(own.starts_with("HTTP/1.1 200 "), "{own}");
     for path in ["/readyz", "/healthz", "/metrics"] {

@@ -94,6 +94,18 @@ fn a_taken_port_is_named_with_the_key_to_change() {
 }
 
 #[test]
+fn https_that_cannot_be_served_is_refused_with_its_file_and_its_key() {
+    let folder = Folder::new("tls");
+    let certificate = ("PALABRE__HTTP__TLS_CERTIFICATE", "c.pem");
+    let key = ("PALABRE__HTTP__TLS_KEY", "k.pem");
+    let said = refusal(&palabre(&folder, &[], &[certificate]));
+    assert!(said.contains("set http.tls_key too"), "{said}");
+    let said = refusal(&palabre(&folder, &[], &[certificate, key]));
+    let wanted = "cannot read c.pem (key http.tls_certificate)";
+    assert!(said.contains(wanted), "{said}");
+}
+
+#[test]
 fn a_folder_that_cannot_be_used_is_named() {
     let folder = Folder::new("folder");
     std::fs::write(folder.0.join("data"), "not a folder").expect("a file");

@@ -34,12 +34,19 @@ pub fn isolated() -> bool {
     true
 }
 
-/// Gives the machine one more address, with the length of its prefix, inside the namespace.
+/// Gives the machine one more address, with the length of its prefix, inside the namespace, and a way out to others of its
+/// kind.
 ///
 /// # Panics
 /// When it is no address, or there already.
 pub fn address(address: &str) {
-    ip(&format!("address add {address} dev wire0"));
+    if address.contains(':') {
+        // Nobody else is there to have the same: it can be used at once.
+        ip(&format!("address add {address} nodad dev wire0"));
+        ip("-6 route replace default dev wire0");
+    } else {
+        ip(&format!("address add {address} dev wire0"));
+    }
 }
 
 fn ip(arguments: &str) {
