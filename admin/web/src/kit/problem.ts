@@ -9,6 +9,8 @@ export function isFull(error: unknown): boolean {
 /** A refusal in the reader's language; the box's own sentence when we have none for its code. */
 export function sentence(t: TFunction, error: unknown): string {
   if (isFull(error)) return t('problem.room_full');
+  // The door has said yes before: what failed is the way between this browser and the box.
+  if (error instanceof Error && error.name === 'ConnectionError') return t('problem.media');
   if (!(error instanceof Problem)) return t('problem.unknown');
   const key = `problem.${error.code}`;
   const own = t(key, { count: Math.ceil(error.wait ?? 1), defaultValue: '' });

@@ -4,6 +4,7 @@ import { useTranslation } from 'react-i18next';
 import { type Box, type RoomRecord, api, digits, spaced } from '../api';
 import { Field } from '../kit/Field';
 import { Page } from '../kit/Page';
+import { copyText } from '../kit/clipboard';
 import { CheckIcon, CopyIcon, PhoneIcon } from '../kit/icons';
 import { sentence } from '../kit/problem';
 import { go } from '../kit/route';
@@ -32,7 +33,7 @@ export function Home({ box, signedIn, onSignedOut }: { box: Box; signedIn: boole
         )}
       </div>
       {(box.phone.number ?? box.phone.sip) && (
-        <p className="phone-line"><PhoneIcon /> {t('home.phone')} : <strong>{box.phone.number ?? box.phone.sip}</strong></p>
+        <p className="phone-line"><PhoneIcon /> {t('home.phone')} <strong>{box.phone.number ?? box.phone.sip}</strong></p>
       )}
       {signedIn && <Rooms box={box} />}
     </Page>
@@ -127,7 +128,7 @@ function RoomRow({ room, box, onChange, onError }: { room: RoomRecord; box: Box;
     const lines = [t('home.invitation', { name: room.name, link: room.link, code: spaced(room.code) })];
     const phone = box.phone.number ?? box.phone.sip;
     if (phone) lines.push(t('home.invitationPhone', { phone, code: spaced(room.code) }));
-    await navigator.clipboard.writeText(lines.join('\n'));
+    await copyText(lines.join('\n'));
     setCopied(true);
     setTimeout(() => setCopied(false), 2500);
   }

@@ -22,7 +22,10 @@ export interface Choice {
 
 const NAME = 'palabre.name';
 
-function reason(error: unknown): 'denied' | 'missing' | 'busy' {
+type Trouble = 'denied' | 'missing' | 'busy' | 'insecure';
+
+function reason(error: unknown): Trouble {
+  if (!window.isSecureContext) return 'insecure';
   const name = error instanceof DOMException || error instanceof Error ? error.name : '';
   if (name === 'NotAllowedError' || name === 'SecurityError') return 'denied';
   if (name === 'NotReadableError' || name === 'AbortError') return 'busy';
@@ -36,7 +39,7 @@ export function Prejoin({ door, onJoined }: { door: Door; onJoined: (ticket: Tic
   const [camera, setCamera] = useState(true);
   const [microphoneId, setMicrophoneId] = useState<string>();
   const [cameraId, setCameraId] = useState<string>();
-  const [trouble, setTrouble] = useState<'denied' | 'missing' | 'busy' | null>(null);
+  const [trouble, setTrouble] = useState<Trouble | null>(null);
   const [error, setError] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);
   const audio = useTrack(microphone, microphoneId, setTrouble, (deviceId) => createLocalAudioTrack({ deviceId }));
@@ -94,7 +97,7 @@ export function Prejoin({ door, onJoined }: { door: Door; onJoined: (ticket: Tic
 function useTrack<T extends LocalAudioTrack | LocalVideoTrack>(
   wanted: boolean,
   deviceId: string | undefined,
-  onTrouble: (why: 'denied' | 'missing' | 'busy' | null) => void,
+  onTrouble: (why: Trouble | null) => void,
   open: (deviceId: string | undefined) => Promise<T>,
 ): T | null {
   const [track, setTrack] = useState<T | null>(null);

@@ -3,7 +3,8 @@ import { useEffect, useLayoutEffect, useRef, useState } from 'react';
 import { Button, ToggleButton } from 'react-aria-components';
 import { useTranslation } from 'react-i18next';
 import { type Door, type Ticket, address, spaced } from '../api';
-import { CameraIcon, CameraOffIcon, CloseIcon, CopyIcon, InviteIcon, LeaveIcon, MicrophoneIcon, MicrophoneOffIcon, PeopleIcon, PhoneIcon, WarningIcon } from '../kit/icons';
+import { copyText } from '../kit/clipboard';
+import { CameraIcon, CameraOffIcon, CheckIcon, CloseIcon, CopyIcon, InviteIcon, LeaveIcon, MicrophoneIcon, MicrophoneOffIcon, PeopleIcon, PhoneIcon, WarningIcon } from '../kit/icons';
 import { isFull } from '../kit/problem';
 import type { Choice } from '../pages/Prejoin';
 import { again, enter } from './join';
@@ -168,12 +169,20 @@ function Invite({ ticket, door }: { ticket: Ticket; door: Door }) {
   const { code } = ticket.room;
   const { number, sip } = ticket.phone;
   const link = address(door);
+  const [copied, setCopied] = useState(false);
+  async function copy() {
+    await copyText(`${link}\n${t('room.code')} ${spaced(code)}`);
+    setCopied(true);
+    setTimeout(() => setCopied(false), 2500);
+  }
   return (
     <dl className="invite">
       <dt>{t('room.link')}</dt>
       <dd>
         <span className="link">{link}</span>
-        <Button className="round small" aria-label={t('home.copy')} onPress={() => void navigator.clipboard.writeText(`${link}\n${t('room.code')} : ${spaced(code)}`)}><CopyIcon /></Button>
+        <Button className="round small" aria-label={copied ? t('home.copied') : t('home.copy')} onPress={() => void copy().catch(() => setCopied(false))}>
+          {copied ? <CheckIcon /> : <CopyIcon />}
+        </Button>
       </dd>
       <dt>{t('room.code')}</dt>
       <dd className="mono big">{spaced(code)}</dd>
