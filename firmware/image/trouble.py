@@ -55,7 +55,7 @@ def late(t, arch="amd64"):
         since = box.mark()
         plugged = time.monotonic()
         box.qmp("set_link", name=LINK, up=True)
-        box.said(r"Page +http://10\.0\.2\.15/", 60 * t.SLACK, since)
+        box.said(r"Page +https://10\.0\.2\.15/", 60 * t.SLACK, since)
         box.ready(60 * t.SLACK)
         t.note("cable to /readyz", time.monotonic() - plugged, "s")
         clock = clock_of(box)
