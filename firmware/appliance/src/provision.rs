@@ -33,6 +33,7 @@ use base64::prelude::BASE64_STANDARD;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Deserializer};
 
@@ -421,6 +422,15 @@ pub fn fingerprint(pem: &str) -> Option<String> {
     Some(pairs.join(":"))
 }
 
+/// The SHA-256 of the public key of the first certificate of a PEM text, in base64: what a browser is told to trust whoever
+/// vouches for it (RFC 7469, 2.4).
+pub fn pin(pem: &str) -> Option<String> {
+    let der = CertificateDer::from(first_block(pem, "CERTIFICATE")?);
+    let key = ParsedCertificate::try_from(&der).ok()?;
+    let hash = digest::digest(&digest::SHA256, &key.subject_public_key_info());
+    Some(BASE64_STANDARD.encode(hash))
+}
+
 /// Whether the program can serve this certificate with this key.
 fn serves(chain: &str, key: &str) -> bool {
     let served = || {
@@ -530,13 +540,17 @@ pub fn provision(places: &Places, stick: Option<&Path>, created: u64) -> Result<
         write(&key_path, &key, 0o640)?;
         write(&chain_path, &chain, 0o644)?;
     }
-    let fingerprint = read(&chain_path).ok().and_then(|pem| fingerprint(&pem));
+    let chain = read(&chain_path).unwrap_or_default();
+    let fingerprint = fingerprint(&chain);
     let shown = fingerprint.clone().unwrap_or_default();
-    write(
-        &places.run.join("palabre/fingerprint"),
-        &format!("{shown}\n"),
-        0o644,
-    )?;
+    let pinned = pin(&chain).unwrap_or_default();
+    for (name, line) in [("fingerprint", shown), ("pin", pinned)] {
+        write(
+            &places.run.join("palabre").join(name),
+            &format!("{line}\n"),
+            0o644,
+        )?;
+    }
     Ok(Done {
         host,
         fingerprint,

@@ -215,6 +215,22 @@ fn a_first_start_makes_a_certificate_and_a_second_keeps_it() {
 }
 
 #[test]
+fn the_screen_of_a_room_is_told_which_key_to_trust() {
+    use rcgen::PublicKeyData as _;
+    let (_folder, places) = places();
+    provision(&places, None, 1_790_000_000).unwrap();
+    let told = fs::read_to_string(places.run.join("palabre/pin")).unwrap();
+    let key = fs::read_to_string(places.state.join("tls/key.pem")).unwrap();
+    let key = rcgen::KeyPair::from_pem(&key).unwrap();
+    let hash = digest::digest(&digest::SHA256, &key.subject_public_key_info());
+    assert_eq!(told.trim_end(), BASE64_STANDARD.encode(hash));
+    assert_eq!(
+        pin("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"),
+        None
+    );
+}
+
+#[test]
 fn a_kept_pair_that_serves_nobody_is_made_anew() {
     let (_folder, places) = places();
     let first = provision(&places, None, 1_790_000_000).unwrap();
