@@ -142,7 +142,7 @@ def room(kit, arch="amd64"):
             found = box.said(rf"room: {what}: (.*)\n", 120 * kit.SLACK).group(1).strip()
             print(f"      {what}: {found}", flush=True)
             box.said(rf"room: {what}: ({pattern})\n", 0)
-        if code in box.text[box.text.index("Claimed"):]:
+        if code in box.text[box.said(r"Claimed", 0).end():]:
             raise Failed("the claim code is shown after the claim")
 
 
