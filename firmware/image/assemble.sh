@@ -94,11 +94,17 @@ printf '{"product":"palabre","arch":"%s","flavour":"%s","version":%s,"display":"
   "$arch" "$flavour" "$version" "$display" "$channel" "$SOURCE_DATE_EPOCH" >"$tree/usr/lib/palabre/image.json"
 printf 'IMAGE_ID=palabre-%s\nIMAGE_VERSION=%s\n' "$flavour" "$version" >>"$tree/usr/lib/os-release"
 sed -i -e "s/^PRETTY_NAME=.*/PRETTY_NAME=\"Palabre $display\"/" "$tree/usr/lib/os-release"
-tool python3 /src/firmware/image/parts.py --packages "/w/root/$arch-$flavour/packages" --lock /src/Cargo.lock \
+for made in crates crates.licences pages.licences std; do
+  [ -s "$program/$made" ] || die "the list '$made' of what the programs are made of is missing. Build them again: firmware/fw image --arch $arch"
+done
+tool python3 /src/firmware/image/parts.py --packages "/w/root/$arch-$flavour/packages" --crates "/w/program/$arch/crates" \
+  --lock /src/Cargo.lock --pages /src/admin/web/package-lock.json --std "$(cat "$program/std")" \
   --name "palabre-$flavour-$arch" --version "$display" --commit "$commit" --epoch "$SOURCE_DATE_EPOCH" >"$out/sbom.cdx.json"
 cp "$out/sbom.cdx.json" "$tree/usr/share/palabre/sbom.cdx.json"
 cp "$SOURCE/LICENSE" "$tree/usr/share/palabre/licences/palabre"
-[ -e "$WORK/program/crates.licences" ] && cp "$WORK/program/crates.licences" "$tree/usr/share/palabre/licences/rust-crates"
+cp "$program/crates.licences" "$tree/usr/share/palabre/licences/rust-crates"
+cp "$program/pages.licences" "$tree/usr/share/palabre/licences/npm-packages"
+cp "$TOOLS/usr/share/doc/libstd-rust-dev/copyright" "$tree/usr/share/palabre/licences/rust-std"
 
 # --- one state of everything that would otherwise be made at the first start
 mkdir -p "$tree"/{proc,sys,dev,run,var,efi,tmp,mnt,root,boot}

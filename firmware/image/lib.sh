@@ -91,5 +91,11 @@ sources() {
   done
 }
 
+# crates TARGET: what is compiled into the programs of the box, a crate a line with its licence, as parts.py reads it.
+crates() {
+  (cd "$SOURCE" && cargo tree --locked --offline -p palabre -p palabre-appliance -p palabre-init -e normal --target "$1" \
+    --prefix none --no-dedupe -f $'{p}\t{l}') | sort -u
+}
+
 # hash FILE...: of their contents, short.
 hash() { cat -- "$@" | sha256sum | cut -c1-16; }

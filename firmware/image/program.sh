@@ -64,5 +64,9 @@ ship dynamic palabre
 ship dynamic palabre-update
 compile static '-C target-feature=+crt-static -C relocation-model=static -C panic=abort' -p palabre-init
 ship static palabre-init
-(cd "$SOURCE" && cargo tree --locked --offline -p palabre -p palabre-appliance -p palabre-init -e normal --target "$RUST_TARGET" \
-  --prefix none --no-dedupe -f '{p} {l}') | python3 "$IMAGE/licences.py" "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/ >"$WORK/program/crates.licences"
+# What the list of parts and the notices of an image need to know of these programs; the tools root has no registry.
+[ -d "$SOURCE/admin/web/node_modules" ] || (cd "$SOURCE/admin/web" && npm ci --no-audit --no-fund --silent)
+crates "$RUST_TARGET" >"$WORK/program/$arch/crates"
+python3 "$IMAGE/licences.py" crates "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/ <"$WORK/program/$arch/crates" >"$WORK/program/$arch/crates.licences"
+python3 "$IMAGE/licences.py" pages "$SOURCE/admin/web" >"$WORK/program/$arch/pages.licences"
+tool rustc --version | cut -d' ' -f2 >"$WORK/program/$arch/std"
