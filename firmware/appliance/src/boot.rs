@@ -8,8 +8,10 @@
 
 use std::fs;
 use std::io;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
+
+use palabre_init::variables::{LOADER, Variables};
 
 /// Tries that a new version has. A higher value delays the fallback from a slot that does not
 /// boot (about 90 s each in emulation); a lower one lets one power cut end the trial.
@@ -19,8 +21,6 @@ pub const TRIES: u32 = 3;
 const FOLDER: &str = "EFI/Linux";
 /// What is being copied. systemd-boot reads names that end in `.efi` and no other.
 const UNFINISHED: &str = "palabre-update.tmp";
-/// The vendor of systemd's Boot Loader Interface.
-const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 /// The vendor of systemd's own variables.
 const SYSTEMD: &str = "8cf2644b-4b0b-428f-9387-6d876050dc67";
 
@@ -178,7 +178,7 @@ impl Files for Folder {
 #[derive(Debug)]
 pub struct SdBoot<F = Folder> {
     files: F,
-    variables: PathBuf,
+    variables: Variables,
 }
 
 impl SdBoot {
@@ -194,7 +194,7 @@ impl<F: Files> SdBoot<F> {
     pub fn on(files: F, variables: &Path) -> Self {
         Self {
             files,
-            variables: variables.to_owned(),
+            variables: Variables::new(variables),
         }
     }
 
@@ -229,50 +229,6 @@ impl<F: Files> SdBoot<F> {
         Ok(())
     }
 
-    fn variable(&self, name: &str, vendor: &str) -> PathBuf {
-        self.variables.join(format!("{name}-{vendor}"))
-    }
-
-    /// Writes a variable: attributes (kept, for the loader and the system), then UTF-16 with its
-    /// end. The file system of the variables wants one write, and marks files immutable.
-    fn set(&self, name: &str, vendor: &str, text: &str) -> io::Result<()> {
-        if !self.variables.is_dir() {
-            let what = "this machine's firmware offers no variables";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, what));
-        }
-        let path = self.variable(name, vendor);
-        mutable(&path);
-        let mut bytes = vec![7, 0, 0, 0];
-        bytes.extend(text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes));
-        let mut file = fs::File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)?;
-        file.write_all(&bytes)
-    }
-
-    fn unset(&self, name: &str, vendor: &str) -> io::Result<()> {
-        let path = self.variable(name, vendor);
-        mutable(&path);
-        match fs::remove_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
-    }
-
-    fn read(&self, name: &str, vendor: &str) -> Option<String> {
-        let mut bytes = Vec::new();
-        let file = fs::File::open(self.variable(name, vendor)).ok()?;
-        file.take(4096).read_to_end(&mut bytes).ok()?;
-        let units = bytes.get(4..)?.chunks_exact(2);
-        let units: Vec<u16> = units
-            .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
-            .collect();
-        let text = String::from_utf16(&units).ok()?;
-        Some(text.trim_end_matches('\0').to_owned())
-    }
-
     /// The name of the file that starts `version`.
     fn id(&self, version: u64) -> io::Result<String> {
         let names = self.names_of(version)?;
@@ -284,17 +240,6 @@ impl<F: Files> SdBoot<F> {
                 let what = format!("version {version} has no kernel image");
                 io::Error::new(io::ErrorKind::NotFound, what)
             })
-    }
-}
-
-/// Lifts the protection that Linux puts on variables it does not know. Elsewhere it does nothing.
-fn mutable(path: &Path) {
-    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
-    if let Ok(file) = fs::File::open(path)
-        && let Ok(flags) = ioctl_getflags(&file)
-        && flags.contains(IFlags::IMMUTABLE)
-    {
-        let _ = ioctl_setflags(&file, flags - IFlags::IMMUTABLE);
     }
 }
 
@@ -345,26 +290,30 @@ impl<F: Files> Bootloader for SdBoot<F> {
     }
 
     fn once(&mut self, version: u64) -> io::Result<()> {
-        self.set("LoaderEntryOneShot", LOADER, &self.id(version)?)
+        self.variables
+            .write_text("LoaderEntryOneShot", LOADER, &self.id(version)?)
     }
 
     fn default(&mut self, version: Option<u64>) -> io::Result<()> {
         match version {
-            Some(version) => self.set("LoaderEntryDefault", LOADER, &self.id(version)?),
+            Some(version) => {
+                self.variables
+                    .write_text("LoaderEntryDefault", LOADER, &self.id(version)?)
+            }
             None => {
-                self.unset("LoaderEntryOneShot", LOADER)?;
-                self.unset("LoaderEntryDefault", LOADER)
+                self.variables.remove("LoaderEntryOneShot", LOADER)?;
+                self.variables.remove("LoaderEntryDefault", LOADER)
             }
         }
     }
 
     fn chosen(&self) -> Option<u64> {
-        let name = self.read("LoaderEntryDefault", LOADER)?;
+        let name = self.variables.read_text("LoaderEntryDefault", LOADER)?;
         Entry::parse(&name).map(|entry| entry.version)
     }
 
     fn factory_reset(&mut self) -> io::Result<()> {
-        self.set("FactoryReset", SYSTEMD, "yes")
+        self.variables.write_text("FactoryReset", SYSTEMD, "yes")
     }
 }
 
