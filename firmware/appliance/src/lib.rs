@@ -15,3 +15,4 @@ pub mod protection;
 pub mod provision;
 pub mod signature;
 pub mod slots;
+pub mod starts;

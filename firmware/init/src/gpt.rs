@@ -405,7 +405,7 @@ fn name_of(field: &[u8]) -> String {
 }
 
 /// CRC-32 as in ISO 3309, which UEFI asks for.
-fn crc32(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];
         let mut index = 0;

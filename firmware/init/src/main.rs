@@ -2,13 +2,16 @@
 //! names, has the kernel verify it, mounts it read-only and starts systemd on it.
 //!
 //! Never asks, never offers a shell. What cannot be booted is said in one line, and the machine
-//! restarts after five seconds so that boot counting can fall back to the other slot.
+//! restarts after five seconds so that boot counting can fall back to the other slot. A version
+//! that proved good once and then never serves falls back by a count of our own
+//! ([`palabre_init::starts`]).
 
 #[allow(unsafe_code)]
 mod mapper;
 mod mounts;
 mod probe;
 mod say;
+mod turn;
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -22,6 +25,7 @@ use palabre_init::gpt;
 use palabre_init::verity::{SUPERBLOCK_BYTES, Superblock};
 
 use probe::{Drive, Loaded};
+use turn::{Left, Turn};
 
 /// Long enough to be read on a screen, short enough for three tries within the time to fall back.
 const RESTART_AFTER: Duration = Duration::from_secs(5);
@@ -50,30 +54,50 @@ fn main() -> ExitCode {
     }
     let mut loaded = Loaded::default();
     let mut drives = Vec::new();
-    let why = match boot(&mut loaded, &mut drives) {
+    let pause = match boot(&mut loaded, &mut drives) {
         Ok(never) => match never {},
-        Err(why) => why,
+        Err(Stopped::Left(Left { why, pause })) => {
+            say::failed(&format!("{why}, in {} s", pause.as_secs()));
+            pause
+        }
+        Err(Stopped::Failed(why)) => {
+            let seen: Vec<String> = drives.iter().map(Drive::summary).collect();
+            say::failed(&format!(
+                "FAILED: {why}; disks: {}; modules: {}; restarting in {} s",
+                if seen.is_empty() {
+                    "none".to_owned()
+                } else {
+                    seen.join(", ")
+                },
+                loaded.summary(),
+                RESTART_AFTER.as_secs(),
+            ));
+            RESTART_AFTER
+        }
     };
-    let seen: Vec<String> = drives.iter().map(Drive::summary).collect();
-    say::failed(&format!(
-        "FAILED: {why}; disks: {}; modules: {}; restarting in {} s",
-        if seen.is_empty() {
-            "none".to_owned()
-        } else {
-            seen.join(", ")
-        },
-        loaded.summary(),
-        RESTART_AFTER.as_secs(),
-    ));
-    std::thread::sleep(RESTART_AFTER);
+    std::thread::sleep(pause);
     let refused = rustix::system::reboot(rustix::system::RebootCommand::Restart);
     // PID 1 that ends is a kernel panic, and the command line has `panic=10`.
     say::failed(&format!("the kernel does not restart: {refused:?}"));
     ExitCode::FAILURE
 }
 
+/// Why this start does not go on.
+enum Stopped {
+    /// It cannot.
+    Failed(String),
+    /// It leaves its turn to another version.
+    Left(Left),
+}
+
+impl From<String> for Stopped {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
 /// Boots, or says why not.
-fn boot(loaded: &mut Loaded, drives: &mut Vec<Drive>) -> Result<std::convert::Infallible, String> {
+fn boot(loaded: &mut Loaded, drives: &mut Vec<Drive>) -> Result<std::convert::Infallible, Stopped> {
     mounts::kernel_files()?;
     say::open();
     let line = fs::read_to_string("/proc/cmdline").map_err(|e| format!("/proc/cmdline: {e}"))?;
@@ -83,7 +107,14 @@ fn boot(loaded: &mut Loaded, drives: &mut Vec<Drive>) -> Result<std::convert::In
     for prefix in ALWAYS {
         loaded.load_starting_with(prefix);
     }
-    let (data, hash) = wait_for_root(&asked, loaded, drives)?;
+    mounts::firmware_variables();
+    // Before anything that damage may end.
+    let turn = Turn::begin(&asked.root_hash);
+    let found = wait_for_root(&asked, loaded, drives);
+    turn.decide(&asked.root_hash, drives)
+        .map_err(Stopped::Left)?;
+    mounts::forget_firmware_variables();
+    let (data, hash) = found?;
     let drive = &drives[data.drive];
     let superblock = read_superblock(drive, &data, &hash)?;
     let table = superblock.table(&data.node(), &hash.node(), &asked.root_hash);
@@ -109,7 +140,7 @@ fn boot(loaded: &mut Loaded, drives: &mut Vec<Drive>) -> Result<std::convert::In
     ));
     mounts::switch()?;
     let failed = Command::new(SYSTEMD).exec();
-    Err(format!("{SYSTEMD} does not start: {failed}"))
+    Err(format!("{SYSTEMD} does not start: {failed}").into())
 }
 
 /// A partition of one of the drives.

@@ -6,6 +6,10 @@ use std::path::Path;
 
 use rustix::mount::{MountFlags, mount, mount_move};
 
+use crate::say;
+
+/// The variables of the firmware.
+pub(crate) const EFIVARS: &str = "/sys/firmware/efi/efivars";
 /// Where the root is mounted before it becomes `/`.
 const NEW_ROOT: &str = "/sysroot";
 /// Mounts that the new root inherits.
@@ -29,24 +33,21 @@ pub(crate) fn kernel_files() -> Result<(), String> {
 }
 
 /// Mounts the variables of the firmware, where there are any.
-pub(crate) fn firmware_variables() -> bool {
+pub(crate) fn firmware_variables() {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    let place = "/sys/firmware/efi/efivars";
-    Path::new(place).is_dir()
-        && mount(
-            "efivarfs",
-            place,
-            "efivarfs",
-            flags | MountFlags::RDONLY,
-            c"",
-        )
-        .is_ok()
+    if Path::new(EFIVARS).is_dir()
+        && let Err(error) = mount("efivarfs", EFIVARS, "efivarfs", flags, c"")
+    {
+        say::note(&format!(
+            "the firmware's variables cannot be mounted: {error}"
+        ));
+    }
 }
 
 /// Undoes [`firmware_variables`]: systemd mounts them its own way.
 pub(crate) fn forget_firmware_variables() {
     let none = rustix::mount::UnmountFlags::empty();
-    let _ = rustix::mount::unmount("/sys/firmware/efi/efivars", none);
+    let _ = rustix::mount::unmount(EFIVARS, none);
 }
 
 /// Mounts the verified device as the new root.

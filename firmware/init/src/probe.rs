@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use palabre_init::disk::FileDisk;
 use palabre_init::gpt::{self, Guid};
 use palabre_init::modules::{Modules, name_of};
+use palabre_init::variables::{LOADER, Variables};
 
-use crate::mounts;
+use crate::mounts::EFIVARS;
 
 /// The partition that systemd-boot was started from, which it writes itself (systemd's Boot
 /// Loader Interface).
-const BOOTED_ESP: &str =
-    "/sys/firmware/efi/efivars/LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+const BOOTED_ESP: &str = "LoaderDevicePartUUID";
 /// `MODULE_INIT_COMPRESSED_FILE` of finit_module(2).
 const COMPRESSED: i32 = 4;
 /// Folders below `/sys/devices` are not this deep.
@@ -215,19 +215,9 @@ fn drive(name: String) -> Option<Drive> {
     Some(Drive { name, disk, table })
 }
 
-/// The EFI system partition that the firmware booted from, when it says.
+/// The EFI system partition that the firmware booted from, when it says. The variables are mounted,
+/// where there are any.
 pub(crate) fn booted_esp() -> Option<Guid> {
-    let mounted = mounts::firmware_variables();
-    let value = fs::read(BOOTED_ESP);
-    if mounted {
-        mounts::forget_firmware_variables();
-    }
-    // Four bytes of attributes, then UTF-16.
-    let value = value.ok()?;
-    let units = value.get(4..)?.chunks_exact(2);
-    let text: String = units
-        .map(|pair| char::from(if pair[1] == 0 { pair[0] } else { b'?' }))
-        .take_while(|c| *c != '\0')
-        .collect();
-    Guid::parse(&text)
+    let variables = Variables::new(Path::new(EFIVARS));
+    Guid::parse(&variables.read_text(BOOTED_ESP, LOADER)?)
 }

@@ -3,6 +3,8 @@
 
 #[path = "palabre-update/observe.rs"]
 mod observe;
+#[path = "palabre-update/starts.rs"]
+mod starts;
 
 use std::ffi::OsString;
 use std::fs;
@@ -38,6 +40,8 @@ palabre-update: the versions of this box
   palabre-update mark-bad WHY                    it is not; the next start takes another
   palabre-update previous                        start the other version next
   palabre-update factory-reset                   the next start erases the data
+  palabre-update forget-starts                   that none of the starts until now served is no
+                                                 fault of this version
   palabre-update health [--url URL] [--call COMMAND] [--call-as USER] [--every SECONDS]
                         [--good-for SECONDS] [--no-reboot]
                                                  run the trial of a new version
@@ -241,6 +245,10 @@ fn run(given: Vec<OsString>) -> Result<String, Failed> {
                 .factory_reset()
                 .map_err(|error| Failed::said("firmware", error))?;
             Ok("the next start erases the data\n".to_owned())
+        }
+        "forget-starts" => {
+            arguments.end()?;
+            starts::forget(&places)
         }
         "health" => {
             let no_reboot = arguments.flag("--no-reboot");
@@ -484,6 +492,7 @@ fn mark_good(places: &Places, note: &str) -> Result<String, Failed> {
     if own.trial.is_some() {
         remember(places, What::Good, version, note);
     }
+    starts::serves(places, version);
     Ok(format!("version {version} is good\n"))
 }
 
@@ -556,16 +565,23 @@ impl TrialRun {
     }
 
     fn run(mut self, places: &Places, reboot: bool) -> Result<String, Failed> {
-        let (image, entries, own) = running(places)?;
+        let (image, entries, _) = running(places)?;
         explain_failures(places, &entries, image.version);
-        let on_trial = own.is_some_and(|entry| entry.trial.is_some());
-        let boot = places.boot();
-        let next = boot.chosen().or_else(|| starts_next(&entries));
-        if !on_trial && next == Some(image.version) {
-            return Ok(format!(
-                "version {} has proved good before\n",
-                image.version
-            ));
+        let version = image.version;
+        let proven = || {
+            let (_, entries, own) = running(places)?;
+            let next = places.boot().chosen().or_else(|| starts_next(&entries));
+            let on_trial = own.is_some_and(|entry| entry.trial.is_some());
+            Ok::<_, Failed>(!on_trial && next == Some(version))
+        };
+        // One that stands in for another has as long as a trial; then it is judged like one.
+        let stands_in = starts::stands_in(places, version);
+        let limit = stands_in.then_some(self.policy.grace);
+        if (stands_in || proven()?) && self.watch.serves_within(limit) {
+            starts::serves(places, version);
+        }
+        if proven()? {
+            return Ok(format!("version {version} has proved good before\n"));
         }
         let mut trial = health::Trial::new(self.policy);
         let began = Instant::now();

@@ -17,6 +17,9 @@ use palabre_appliance::health::{Check, Failure, SyntheticCall};
 const ANSWER: Duration = Duration::from_secs(5);
 /// How long a call may take. In emulation one takes 10 s.
 const CALL: Duration = Duration::from_secs(60);
+/// How often a program that is not ready yet is asked again. A higher value lets a power cut soon
+/// after the start count as a start that never served.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Between two calls: each costs what a participant costs.
 const CALL_EVERY: Duration = Duration::from_secs(60);
 /// Bytes kept of what a failed call says.
@@ -92,6 +95,18 @@ impl Watch {
             );
         }
         failures
+    }
+
+    /// Waits until the program is ready. Without a limit as long as that takes.
+    pub(crate) fn serves_within(&self, limit: Option<Duration>) -> bool {
+        let began = Instant::now();
+        while self.ready().is_err() {
+            if limit.is_some_and(|limit| began.elapsed() >= limit) {
+                return false;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        true
     }
 
     fn ready(&self) -> Result<(), String> {
