@@ -175,6 +175,24 @@ class Box:
         except urllib.error.HTTPError as refused:
             return refused.code, refused.read().decode("utf-8", "replace")
 
+    def send(self, method, path, headers, body=None):
+        """A request of any kind, as the page's own; status, headers and bytes of the answer."""
+        request = urllib.request.Request(self.page + path, method=method, data=body, headers={"Origin": self.page, **headers})
+        try:
+            with self.opener.open(request, timeout=60) as answer:
+                return answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.headers, refused.read()
+
+    def broken(self, method, path, headers, body):
+        """A request whose line breaks in the middle of what it sends."""
+        cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in self.cookies.cookiejar)
+        lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Origin: {self.page}", f"Cookie: {cookies}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        with socket.create_connection(("127.0.0.1", 443), timeout=60) as line:
+            with unverified().wrap_socket(line) as stream:
+                stream.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
     def qmp(self, execute, **arguments):
         """One command to the emulator."""
         with socket.socket(socket.AF_UNIX) as line:

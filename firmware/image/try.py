@@ -9,6 +9,7 @@ import sys
 
 import guard
 import kit
+import outside
 import trouble
 import try_faults
 import try_room
@@ -29,12 +30,13 @@ def life(arch):
         kit.step("claimed with the code of the serial line; a wrong code is refused; a room is made")
         room = kit.claim_and_make_a_room(box)
         kit.note("memory in use at idle", box.memory_used(), "MiB", 150)
+        kit.step("two guests and a telephone call from outside, through the forwarded ports, and hear each other")
+        print(f"      {json.dumps(outside.call(box, room, 15 * kit.SLACK))}", flush=True)
 
         kit.step("a bundle with one bit changed is refused")
         since = box.mark()
         box.plug(kit.stick("tampered.img", palabre_plbu=kit.tampered(kit.out(arch, 2, f"palabre-{arch}-core-2.plbu"))))
-        refusal = box.said(r"Update refused: (.*)", 120 * kit.SLACK, since).group(1)
-        print("      " + refusal.strip())
+        print("      " + box.said(r"Update refused: (error\[part-hash\].*)\n", 120 * kit.SLACK, since).group(1).strip())
         box.pull()
 
         kit.step("version 2 is installed, starts on trial, is blessed")
@@ -51,7 +53,7 @@ def life(arch):
         kit.step("version 1 is refused: older than what runs")
         since = box.mark()
         box.plug(kit.stick("old.img", palabre_plbu=kit.out(arch, 1, f"palabre-{arch}-core-1.plbu")))
-        print("      " + box.said(r"Update refused: (.*)", 120 * kit.SLACK, since).group(1).strip())
+        print("      " + box.said(r"Update refused: (error\[version-older\].*)\n", 120 * kit.SLACK, since).group(1).strip())
         box.pull()
 
 
