@@ -32,6 +32,8 @@ compile() {
   local folder=$1 flags=$2 library=()
   shift 2
   if [ ! -d "$TOOLS/usr/lib/rustlib/$RUST_TARGET/lib" ]; then
+    # Its own crates, named by its own lock file; a feature of cargo that only itself may use is in its manifest.
+    RUSTC_BOOTSTRAP=1 cargo fetch --locked --quiet --manifest-path "$TOOLS/usr/lib/rustlib/src/rust/library/Cargo.toml"
     library=(-Z "build-std=std,panic_unwind,panic_abort")
   fi
   tool env ${library:+RUSTC_BOOTSTRAP=1} CARGO_HOME=/cargo CARGO_TARGET_DIR="/w/target/$folder" CARGO_NET_OFFLINE=true PALABRE_WEB=built RUSTFLAGS="$flags" \
