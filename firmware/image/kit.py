@@ -3,6 +3,7 @@
 Each step says what it showed and what it took; the first that fails ends the run with the end of the serial line.
 """
 
+import atexit
 import json
 import os
 import re
@@ -37,9 +38,16 @@ def out(arch, version, name=""):
     return os.path.join(folder, name or f"palabre-{arch}-core-{version}.img")
 
 
+def own(name):
+    """A file of this run, gone with it: scenarios may run side by side."""
+    path = os.path.join(WORK, "test", f"{os.getpid()}-{name}")
+    atexit.register(lambda: os.path.exists(path) and os.remove(path))
+    return path
+
+
 def stick(name, **files):
     """A stick labelled PALABRE with the given files."""
-    path = os.path.join(WORK, "test", name)
+    path = own(name)
     size = sum(os.path.getsize(f) for f in files.values()) // 2**20 + 40
     with open(path, "wb") as image:
         image.truncate(size * 2**20)
@@ -51,7 +59,7 @@ def stick(name, **files):
 
 
 def tampered(source):
-    path = os.path.join(WORK, "test", "tampered.plbu")
+    path = own("tampered.plbu")
     with open(source, "rb") as bundle, open(path, "wb") as copy:
         content = bytearray(bundle.read())
         content[len(content) // 2] ^= 1

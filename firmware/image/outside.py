@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import threading
 
-from box import FIRMWARE, WORK, Failed, fresh, seen
+from box import FIRMWARE, Failed, fresh, seen
 
 # The address that the emulator gives the box.
 INSIDE = "10.0.2.15"
@@ -40,7 +40,7 @@ def lend(listener, answer):
 
 def call(box, room, within=60):
     """Two guests and a telephone meet in `room` and hear each other's tones; what was heard, as the program reports it."""
-    folder = fresh(os.path.join(WORK, "test", "outside"))
+    folder = fresh(os.path.join(box.folder, "outside"))
     with open(os.path.join(folder, "certificate.pem"), "w") as file:
         file.write(ssl.get_server_certificate(("127.0.0.1", 443)))
     with open(os.path.join(folder, "palabre.toml"), "w") as file:

@@ -63,7 +63,9 @@ def late(t, arch="amd64"):
         # The image carries the time of its commit, which no machine's clock of today is before by years.
         if not made - 3 * 365 * 86400 < clock < made + 86400:
             raise Failed(f"the clock says {time.strftime('%Y-%m-%d', time.gmtime(clock))}")
-        room = t.claim_and_make_a_room(box)
+        # With an address to tell, Palabre starts anew, and with a new code.
+        code = box.said(r"Claim code\s+(\S+)", 60 * t.SLACK, since).group(1)
+        room = t.claim_and_make_a_room(box, code)
 
         t.step("the start of the data partition is destroyed: it is repaired without a question, the room is there")
         box.kill()
@@ -81,7 +83,8 @@ def late(t, arch="amd64"):
         box.start()
         box.said(r"something the box needs has failed", 90 * t.SLACK, since)
         since = box.mark()
-        box.said(r"something the box needs has failed", 60 + 90 * t.SLACK, since)
+        again = box.said(r"something the box needs has failed", 60 + 90 * t.SLACK, since)
+        since += again.end()
         t.step("`reset`, typed twice, makes a new one")
         box.said(r"reset\?", 30 * t.SLACK, since)
         box.type("reset")
