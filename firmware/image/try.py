@@ -61,6 +61,7 @@ SCENARIOS = {
     "life": lambda: life("amd64"),
     "broken": lambda: try_faults.broken(kit),
     "damaged": lambda: try_faults.damaged(kit),
+    "worn": lambda: try_faults.worn(kit),
     "power": lambda: try_faults.power(kit),
     "guarded": lambda: guard.guarded(kit),
     "late": lambda: trouble.late(kit),

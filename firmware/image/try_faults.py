@@ -68,6 +68,37 @@ def damaged(kit, arch="amd64"):
         box.ready(120 * kit.SLACK)
 
 
+def worn(kit, arch="amd64"):
+    """The root of a version that had proved good is damaged later: after three starts the version before takes its place."""
+    with Box(arch, kit.out(arch, 1), fresh(os.path.join(WORK, "test", "worn"))) as box:
+        kit.step("version 1 starts; version 2 is installed and proves good")
+        box.start()
+        box.ready(120 * kit.SLACK)
+        room = kit.claim_and_make_a_room(box)
+        since = kit.update(box, 2)
+        box.said(r"version 2 is good", 300 * kit.SLACK, since)
+        box.kill()
+        kit.step("its root is damaged on the disk; version 1 takes its place by itself, and says why")
+        box.damage("palabre_2")
+        since = box.mark()
+        box.start()
+        began = time.monotonic()
+        print("      " + box.said(r"version 2 was started 3 times in a row[^\n]*", 900 * kit.SLACK, since).group(0).strip())
+        box.said(r"Palabre \S+\+1\s", 300 * kit.SLACK, since)
+        kit.note("return from a version that was damaged after it had proved good", time.monotonic() - began, "s", 360)
+        print("      " + box.said(r"version 2 failed: [^\n]*", 120 * kit.SLACK, since).group(0).strip())
+        kit.sign_in(box)
+        kit.has_room(box, room)
+        kit.step("and stays: the next start is version 1's too")
+        since = box.mark()
+        box.qmp("system_reset")
+        box.gone(30 * kit.SLACK)
+        box.ready(120 * kit.SLACK)
+        box.said(r"Palabre \S+\+1\s", 60 * kit.SLACK, since)
+        if box.seen(r"never served", since):
+            raise Failed("starts are still counted against a version")
+
+
 def power(kit, arch="amd64"):
     """The power goes at random moments: a complete version starts, and what was acknowledged is there."""
     chance = random.Random(SEED)
