@@ -19,6 +19,7 @@ const MAX_WHY: usize = 500;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum What {
     /// A version was written to the other slot.
@@ -31,6 +32,8 @@ pub enum What {
     Refused,
     /// Somebody asked for the other version.
     Previous,
+    /// The data saved before a version are back: an older one could not read what it made of them.
+    Restored,
 }
 
 /// One event.
@@ -89,6 +92,10 @@ impl History {
     pub fn add(&self, mut event: Event) -> io::Result<()> {
         let plain = |c: char| if c.is_control() { ' ' } else { c };
         event.why = event.why.chars().take(MAX_WHY).map(plain).collect();
+        fs::create_dir_all(&self.0)?;
+        // The service of the box, a trial and a person at a console may each have something to add.
+        let folder = fs::File::open(&self.0)?;
+        rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive)?;
         let mut events = self.events();
         events.push(event);
         let from = events.len().saturating_sub(MOST);
@@ -137,7 +144,7 @@ impl History {
 }
 
 /// Replaces a file as a whole: after a power cut it has its old content or the new one.
-pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
@@ -236,5 +243,32 @@ mod tests {
         history.set_pending(None).unwrap();
         history.set_pending(None).unwrap();
         assert_eq!(history.pending(), None);
+    }
+
+    #[test]
+    fn events_of_several_writers_are_all_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let writers: Vec<_> = (0..4)
+            .map(|writer| {
+                let history = History::new(folder.path());
+                std::thread::spawn(move || {
+                    for number in 0..20 {
+                        let version = 100 * writer + number;
+                        history.add(event(What::Installed, version)).unwrap();
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        let mut versions: Vec<u64> = History::new(folder.path())
+            .events()
+            .iter()
+            .map(|event| event.version)
+            .collect();
+        versions.sort_unstable();
+        versions.dedup();
+        assert_eq!(versions.len(), 80);
     }
 }

@@ -8,6 +8,7 @@
 pub mod arguments;
 pub mod boot;
 pub mod bundle;
+pub mod certificate;
 pub mod health;
 pub mod history;
 pub mod keys;

@@ -12,6 +12,7 @@
 //!
 //! [time]
 //! ntp = ["ntp.example.org"]
+//! zone = "Europe/Paris"          # of windows for restarts; UTC when absent
 //!
 //! [certificate]
 //! chain = "box.pem"              # on the same stick
@@ -27,25 +28,25 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
 
-use aws_lc_rs::digest;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::ParsedCertificate;
-use rustls::sign::CertifiedKey;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::certificate::{fingerprint, first_block, pin, self_signed, serves};
 use crate::history::replace;
 
 /// The longest `palabre.toml`, and the longest certificate, in bytes.
 pub const MAX_FILE: u64 = 64 * 1024;
 /// The most servers in one list.
 const MAX_SERVERS: usize = 8;
+/// Every file of systemd that settings become, below `/run`.
+const FILES: [&str; 4] = [
+    "systemd/network/10-palabre-vlan.netdev",
+    "systemd/network/11-palabre-vlan.network",
+    "systemd/network/10-palabre.network",
+    "systemd/timesyncd.conf.d/10-palabre.conf",
+];
 
 /// What a stick asks for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stick {
     /// The network.
@@ -57,34 +58,46 @@ pub struct Stick {
 }
 
 /// `[network]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = NetworkSettings))]
 #[serde(deny_unknown_fields)]
 pub struct Network {
     /// Whether the network gives the address. The default unless there is one.
     pub dhcp: Option<bool>,
-    /// A fixed address.
+    /// A fixed address, with the length of its network's prefix.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "192.0.2.10/24"))]
     pub address: Option<Address>,
     /// The router.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "192.0.2.1"))]
     pub gateway: Option<IpAddr>,
-    /// Name servers.
+    /// Name servers, at most 8.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>, example = json!(["192.0.2.53"])))]
     pub dns: Vec<IpAddr>,
     /// IEEE 802.1Q identifier, 1 to 4094.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<u16>, minimum = 1, maximum = 4094))]
     pub vlan: Option<Vlan>,
     /// The port to use; every wired one when absent.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "enp1s0"))]
     pub interface: Option<Interface>,
 }
 
 /// `[time]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = TimeSettings))]
 #[serde(deny_unknown_fields)]
 pub struct Time {
-    /// Servers of NTP: names or addresses.
+    /// Servers of NTP, names or addresses, at most 8. Without one those that DHCP names are asked.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>, example = json!(["ntp.example.org"])))]
     pub ntp: Vec<Host>,
+    /// Time zone of the people around the box, by its IANA name; UTC when absent.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "Europe/Paris"))]
+    pub zone: Option<Zone>,
 }
 
 /// `[certificate]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
     /// A PEM file with the certificate and its chain.
@@ -103,20 +116,56 @@ pub struct Address {
 }
 
 /// A VLAN identifier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub struct Vlan(pub u16);
 
 /// The name of a network port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub struct Interface(pub String);
 
 /// A host name or address.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub struct Host(pub String);
 
 /// The name of a file that lies beside `palabre.toml`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub struct Beside(pub String);
+
+/// A time zone that this program knows, by its IANA name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Zone(pub String);
+
+impl Zone {
+    /// Minutes since midnight there, at this moment (seconds since 1970).
+    pub fn minute_of_day(&self, unix: i64) -> Option<u16> {
+        let zone = jiff::tz::TimeZone::get(&self.0).ok()?;
+        let there = zone.to_datetime(jiff::Timestamp::from_second(unix).ok()?);
+        u16::try_from(60 * i32::from(there.hour()) + i32::from(there.minute())).ok()
+    }
+}
+
+impl<'de> Deserialize<'de> for Zone {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"/_+-".contains(&b);
+        let good = (1..=40).contains(&text.len()) && text.bytes().all(plain);
+        match good && jiff::tz::TimeZone::get(&text).is_ok() {
+            true => Ok(Self(text)),
+            false => Err(refused("a time zone such as \"Europe/Paris\"")),
+        }
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{}/{}", self.ip, self.prefix))
+    }
+}
 
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -187,7 +236,7 @@ pub enum Refused {
     Line { line: usize, what: String },
     #[error("palabre.toml, [network]: {0}")]
     Network(&'static str),
-    #[error("palabre.toml, [time]: at most 8 servers, at least one")]
+    #[error("palabre.toml, [time]: at most 8 servers, and one at least or a zone")]
     Servers,
     #[error("{0} is longer than 64 KiB, or no text")]
     File(String),
@@ -234,12 +283,8 @@ impl Stick {
         if let Some(network) = &stick.network {
             network.check()?;
         }
-        if stick
-            .time
-            .as_ref()
-            .is_some_and(|time| time.ntp.is_empty() || time.ntp.len() > MAX_SERVERS)
-        {
-            return Err(Refused::Servers);
+        if let Some(time) = &stick.time {
+            time.check()?;
         }
         Ok(stick)
     }
@@ -250,7 +295,7 @@ impl Stick {
         if let Some(network) = &self.network {
             network.files(&mut files);
         }
-        if let Some(time) = &self.time {
+        if let Some(time) = self.time.as_ref().filter(|time| !time.ntp.is_empty()) {
             let servers: Vec<&str> = time.ntp.iter().map(|host| host.0.as_str()).collect();
             files.push((
                 PathBuf::from("systemd/timesyncd.conf.d/10-palabre.conf"),
@@ -261,8 +306,20 @@ impl Stick {
     }
 }
 
+impl Time {
+    /// Refuses what says nothing, or too much.
+    pub fn check(&self) -> Result<(), Refused> {
+        let says_nothing = self.ntp.is_empty() && self.zone.is_none();
+        match says_nothing || self.ntp.len() > MAX_SERVERS {
+            true => Err(Refused::Servers),
+            false => Ok(()),
+        }
+    }
+}
+
 impl Network {
-    fn check(&self) -> Result<(), Refused> {
+    /// Refuses what contradicts itself.
+    pub fn check(&self) -> Result<(), Refused> {
         let Some(address) = self.address else {
             if self.dhcp == Some(false) {
                 return Err(Refused::Network("`dhcp = false` needs an `address`"));
@@ -383,77 +440,6 @@ pub fn serials(root: &Path) -> Vec<String> {
     .collect()
 }
 
-/// Makes a certificate that the box signs itself, and its key: in PEM. Valid for ten years from
-/// `created` (seconds since 1970): the clock of a new box may be wrong, the image's is not.
-pub fn self_signed(host: &str, created: u64) -> Result<(String, String), rcgen::Error> {
-    let names = vec![
-        host.to_owned(),
-        format!("{host}.local"),
-        "localhost".to_owned(),
-    ];
-    let mut asked = rcgen::CertificateParams::new(names)?;
-    asked.distinguished_name = rcgen::DistinguishedName::new();
-    asked
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, host);
-    let created = i64::try_from(created)
-        .ok()
-        .and_then(|s| time::OffsetDateTime::from_unix_timestamp(s).ok());
-    let from = created
-        .unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
-        .max(rcgen::date_time_ymd(2025, 1, 1));
-    asked.not_before = from;
-    asked.not_after = from.checked_add(time::Duration::days(3650)).unwrap_or(from);
-    asked.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    let certificate = asked.self_signed(&key)?;
-    Ok((certificate.pem(), key.serialize_pem()))
-}
-
-/// The SHA-256 of the first certificate of a PEM text, as browsers show it: `AB:CD:…`.
-pub fn fingerprint(pem: &str) -> Option<String> {
-    let der = first_block(pem, "CERTIFICATE")?;
-    let hash = digest::digest(&digest::SHA256, &der);
-    let pairs: Vec<String> = hash
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02X}"))
-        .collect();
-    Some(pairs.join(":"))
-}
-
-/// The SHA-256 of the public key of the first certificate of a PEM text, in base64: what a browser is told to trust whoever
-/// vouches for it (RFC 7469, 2.4).
-pub fn pin(pem: &str) -> Option<String> {
-    let der = CertificateDer::from(first_block(pem, "CERTIFICATE")?);
-    let key = ParsedCertificate::try_from(&der).ok()?;
-    let hash = digest::digest(&digest::SHA256, &key.subject_public_key_info());
-    Some(BASE64_STANDARD.encode(hash))
-}
-
-/// Whether the program can serve this certificate with this key.
-fn serves(chain: &str, key: &str) -> bool {
-    let served = || {
-        let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>();
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
-        CertifiedKey::from_der(chain.ok()?, key.ok()?, &default_provider()).ok()
-    };
-    served().is_some()
-}
-
-fn first_block(pem: &str, ends: &str) -> Option<Vec<u8>> {
-    let start = pem.lines().skip_while(|line| {
-        !(line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{ends}-----")))
-    });
-    let body: String = start
-        .skip(1)
-        .take_while(|line| !line.starts_with("-----"))
-        .map(str::trim)
-        .collect();
-    let der = BASE64_STANDARD.decode(body).ok()?;
-    (!der.is_empty()).then_some(der)
-}
-
 /// Where provisioning writes.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -516,9 +502,7 @@ pub fn provision(places: &Places, stick: Option<&Path>, created: u64) -> Result<
         }
         certificate = Some((chain, key));
     }
-    for (path, content) in asked.files() {
-        write(&places.run.join(path), &content, 0o644)?;
-    }
+    apply(&places.run, &asked)?;
     write(
         &places.run.join("palabre/hostname"),
         &format!("{host}\n"),
@@ -536,26 +520,55 @@ pub fn provision(places: &Places, stick: Option<&Path>, created: u64) -> Result<
         certificate =
             Some(made.map_err(|error| Refused::Io("certificate".into(), io::Error::other(error)))?);
     }
-    if let Some((chain, key)) = certificate {
-        write(&key_path, &key, 0o640)?;
-        write(&chain_path, &chain, 0o644)?;
-    }
-    let chain = read(&chain_path).unwrap_or_default();
-    let fingerprint = fingerprint(&chain);
-    let shown = fingerprint.clone().unwrap_or_default();
-    let pinned = pin(&chain).unwrap_or_default();
-    for (name, line) in [("fingerprint", shown), ("pin", pinned)] {
-        write(
-            &places.run.join("palabre").join(name),
-            &format!("{line}\n"),
-            0o644,
-        )?;
+    match certificate {
+        Some((chain, key)) => put_certificate(places, &chain, &key)?,
+        None => show_certificate(places, &read(&chain_path).unwrap_or_default())?,
     }
     Ok(Done {
         host,
-        fingerprint,
+        fingerprint: fingerprint(&read(&chain_path).unwrap_or_default()),
         stick: fresh.is_some(),
     })
+}
+
+/// Puts a certificate that was checked in the place of the one that is there.
+pub fn put_certificate(places: &Places, chain: &str, key: &str) -> Result<(), Refused> {
+    let tls = places.state.join("tls");
+    // A power cut between the two leaves a pair that serves nobody: the next start makes another.
+    write(&tls.join("key.pem"), key, 0o640)?;
+    write(&tls.join("certificate.pem"), chain, 0o644)?;
+    show_certificate(places, chain)
+}
+
+/// Tells the console the fingerprint of the certificate, and the screen of a room which key to trust.
+fn show_certificate(places: &Places, chain: &str) -> Result<(), Refused> {
+    for (name, shown) in [("fingerprint", fingerprint(chain)), ("pin", pin(chain))] {
+        let line = shown.unwrap_or_default() + "\n";
+        write(&places.run.join("palabre").join(name), &line, 0o644)?;
+    }
+    Ok(())
+}
+
+/// Writes the files of systemd that do what is asked, below `run`, and takes away those that do not.
+pub fn apply(run: &Path, asked: &Stick) -> Result<(), Refused> {
+    let files = asked.files();
+    let unwanted = FILES.map(Path::new);
+    for path in unwanted
+        .iter()
+        .filter(|path| files.iter().all(|(wanted, _)| wanted != *path))
+    {
+        let path = run.join(path);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Refused::Io(path.display().to_string(), error));
+            }
+            _ => {}
+        }
+    }
+    for (path, content) in files {
+        write(&run.join(path), &content, 0o644)?;
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<String, Refused> {

@@ -1,5 +1,8 @@
 //! Sticks that are right, wrong and hostile.
 
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use palabre_init::mutate::Seeded;
 
 use super::*;
@@ -228,6 +231,12 @@ fn the_screen_of_a_room_is_told_which_key_to_trust() {
         pin("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"),
         None
     );
+    // Another certificate, while the box runs.
+    let (chain, key) = self_signed("box", 1_790_000_000).unwrap();
+    put_certificate(&places, &chain, &key).unwrap();
+    let told = |name: &str| fs::read_to_string(places.run.join("palabre").join(name)).unwrap();
+    assert_eq!(told("pin").trim_end(), pin(&chain).unwrap());
+    assert_eq!(told("fingerprint").trim_end(), fingerprint(&chain).unwrap());
 }
 
 #[test]
@@ -312,4 +321,58 @@ fn a_stick_with_one_mistake_changes_nothing() {
         "stick-file"
     );
     assert!(!places.run.exists() && !places.state.exists());
+}
+
+#[test]
+fn what_is_no_longer_asked_for_goes() {
+    let (_folder, places) = places();
+    let at = |name: &str| places.run.join(name);
+    apply(&places.run, &Stick::parse(FULL).unwrap()).unwrap();
+    assert!(FILES.iter().all(|name| at(name).exists()));
+    fs::write(at("systemd/network/80-other.network"), "not ours").unwrap();
+    let plain = Stick::parse("[network]\ndhcp = true\n").unwrap();
+    apply(&places.run, &plain).unwrap();
+    let left: Vec<&str> = FILES.into_iter().filter(|name| at(name).exists()).collect();
+    assert_eq!(left, ["systemd/network/10-palabre.network"]);
+    apply(&places.run, &Stick::default()).unwrap();
+    assert!(!at("systemd/network/10-palabre.network").exists());
+    assert!(at("systemd/network/80-other.network").exists());
+}
+
+#[test]
+fn settings_are_written_as_they_are_read() {
+    for text in [FULL, "[time]\nzone = \"Europe/Paris\"\n", ""] {
+        let stick = Stick::parse(text).unwrap();
+        let written = toml::to_string(&stick).unwrap();
+        assert_eq!(Stick::parse(&written).unwrap(), stick, "{written}");
+        let json = serde_json::to_string(&stick.network).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Option<Network>>(&json).unwrap(),
+            stick.network
+        );
+    }
+}
+
+#[test]
+fn a_zone_is_known_or_refused() {
+    let zone = |name: &str| Stick::parse(&format!("[time]\nzone = \"{name}\"\n"));
+    for good in ["UTC", "Europe/Paris", "America/Argentina/Buenos_Aires"] {
+        assert!(zone(good).is_ok(), "{good}");
+    }
+    for wrong in [
+        "",
+        "Paris",
+        "Europe/Atlantis",
+        "../etc/passwd",
+        "UTC\\nNTP=x",
+    ] {
+        assert_eq!(zone(wrong).unwrap_err().code(), "stick-line", "{wrong}");
+    }
+    let at = |name: &str, unix| Zone(name.to_owned()).minute_of_day(unix);
+    // 2026-01-15 and 2026-07-15, noon in Greenwich.
+    assert_eq!(at("UTC", 1_768_478_400), Some(12 * 60));
+    assert_eq!(at("Europe/Paris", 1_768_478_400), Some(13 * 60));
+    assert_eq!(at("Europe/Paris", 1_784_116_800), Some(14 * 60));
+    assert_eq!(at("Asia/Kolkata", 1_784_116_800), Some(17 * 60 + 30));
+    assert_eq!(at("Europe/Paris", i64::MAX), None);
 }

@@ -18,7 +18,7 @@ use palabre_init::cmdline::RootHash;
 use palabre_init::disk::{Disk, ReadDisk};
 use palabre_init::gpt;
 use palabre_init::gpt::{Guid, Partition, Table};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::boot::{Bootloader, Entry, starts_next};
 use crate::bundle::{self, Bundle, CopyError, Image, Part};
@@ -320,7 +320,8 @@ impl<D: Disk> Write for Place<'_, D> {
 }
 
 /// What became of a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It has proved good.
@@ -336,7 +337,8 @@ pub enum State {
 }
 
 /// One slot, for people and for the API.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = SlotReport))]
 pub struct Report {
     /// `A` or `B`.
     pub slot: char,
