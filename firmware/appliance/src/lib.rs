@@ -14,6 +14,7 @@ pub mod history;
 pub mod keys;
 pub mod protection;
 pub mod provision;
+pub mod redact;
 pub mod signature;
 pub mod slots;
 pub mod starts;
