@@ -15,6 +15,7 @@ pub mod keys;
 pub mod protection;
 pub mod provision;
 pub mod redact;
+pub mod service;
 pub mod signature;
 pub mod slots;
 pub mod starts;

@@ -3,8 +3,12 @@
 
 #[path = "palabre-update/observe.rs"]
 mod observe;
+#[path = "palabre-update/serve.rs"]
+mod serve;
 #[path = "palabre-update/starts.rs"]
 mod starts;
+#[path = "palabre-update/trial.rs"]
+mod trial;
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,17 +17,17 @@ use std::io;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use palabre_appliance::arguments::{Arguments, Usage};
-use palabre_appliance::boot::{Bootloader, Entry, SdBoot, Trial, starts_next};
+use palabre_appliance::boot::{Bootloader, Entry, SdBoot, starts_next};
 use palabre_appliance::bundle::{self, CopyError, Image, Part};
-use palabre_appliance::health;
 use palabre_appliance::history::{Event, History, Pending, What};
 use palabre_appliance::keys::{self, Channel};
 use palabre_appliance::protection::{self, Protection};
 use palabre_appliance::provision;
+use palabre_appliance::service::Status;
 use palabre_appliance::signature::Signatures;
 use palabre_appliance::slots::{self, Machine, Phase};
 use palabre_init::cmdline;
@@ -46,6 +50,10 @@ palabre-update: the versions of this box
                         [--good-for SECONDS] [--no-reboot]
                                                  run the trial of a new version
   palabre-update provision [--usb FOLDER]        name, network and certificate
+  palabre-update serve [--socket FILE] [--uploads FOLDER] [--user UID] [--confirm-within SECONDS]
+                        do what the program asks; without --socket on the socket
+                        that is the standard input
+
 
   --image FILE --keys FOLDER --esp FOLDER --disk DEVICE --state FOLDER --cmdline FILE
   --efivars FOLDER --root FOLDER --run FOLDER    where things are, when not in their places
@@ -212,13 +220,20 @@ fn run(given: Vec<OsString>) -> Result<String, Failed> {
             let file = PathBuf::from(arguments.needed_word("FILE")?);
             let progress = arguments.value("--progress")?.map(PathBuf::from);
             arguments.end()?;
-            let done = install(&places, &file, progress.as_deref());
+            let done = open(&file).and_then(|opened| {
+                install(&places, opened, &mut |phase, done, all, version| {
+                    let told = serde_json::json!({
+                        "phase": phase, "done": done, "all": all, "version": version,
+                    });
+                    tell(progress.as_deref(), &told);
+                })
+            });
             if let Err(Failed::Said { code, what }) = &done {
-                remember(&places, What::Refused, 0, &format!("{code}: {what}"));
                 let told = serde_json::json!({"phase": "refused", "code": code, "why": what});
                 tell(progress.as_deref(), &told);
             }
-            done
+            let version = done?;
+            Ok(format!("version {version} starts next, on trial\n"))
         }
         "status" => {
             let json = arguments.flag("--json");
@@ -252,7 +267,7 @@ fn run(given: Vec<OsString>) -> Result<String, Failed> {
         }
         "health" => {
             let no_reboot = arguments.flag("--no-reboot");
-            let trial = TrialRun::from(&mut arguments)?;
+            let trial = trial::Run::from(&mut arguments)?;
             arguments.end()?;
             trial.run(&places, !no_reboot)
         }
@@ -261,20 +276,22 @@ fn run(given: Vec<OsString>) -> Result<String, Failed> {
             arguments.end()?;
             provision_box(&places, stick.as_deref())
         }
+        "serve" => {
+            let line = serve::Line::from(&mut arguments)?;
+            arguments.end()?;
+            line.serve(places)
+        }
         other => Err(Usage(format!("`{other}` is no command")).into()),
     }
 }
 
-fn open_bundle(places: &Places, file: &Path) -> Result<bundle::Bundle<File>, Failed> {
-    let keys = places.keys()?;
-    let file = File::open(file).map_err(|error| {
-        Failed::said("bundle-unreadable", format!("{}: {error}", file.display()))
-    })?;
-    Ok(bundle::open(file, &keys)?)
+fn open(file: &Path) -> Result<File, Failed> {
+    File::open(file)
+        .map_err(|error| Failed::said("bundle-unreadable", format!("{}: {error}", file.display())))
 }
 
 fn verify(places: &Places, file: &Path) -> Result<String, Failed> {
-    let mut bundle = open_bundle(places, file)?;
+    let mut bundle = bundle::open(open(file)?, &places.keys()?)?;
     bundle
         .manifest()
         .suits(&places.image()?, places.history().floor())?;
@@ -286,8 +303,30 @@ fn verify(places: &Places, file: &Path) -> Result<String, Failed> {
     ))
 }
 
-fn install(places: &Places, file: &Path, progress: Option<&Path>) -> Result<String, Failed> {
-    let mut bundle = open_bundle(places, file)?;
+/// Installs the bundle in `file`; answers its version. `report` gets the phase, the bytes done, all
+/// bytes and the version. Every end of it is a line of the history.
+fn install(
+    places: &Places,
+    file: File,
+    report: &mut dyn FnMut(Phase, u64, u64, u64),
+) -> Result<u64, Failed> {
+    let done = install_unremembered(places, file, report);
+    match &done {
+        Ok(version) => remember(places, What::Installed, *version, ""),
+        Err(Failed::Said { code, what }) => {
+            remember(places, What::Refused, 0, &format!("{code}: {what}"));
+        }
+        Err(Failed::Usage(_)) => {}
+    }
+    done
+}
+
+fn install_unremembered(
+    places: &Places,
+    file: File,
+    report: &mut dyn FnMut(Phase, u64, u64, u64),
+) -> Result<u64, Failed> {
+    let mut bundle = bundle::open(file, &places.keys()?)?;
     let (image, root_hash) = (places.image()?, places.root_hash()?);
     let history = places.history();
     bundle.manifest().suits(&image, history.floor())?;
@@ -318,16 +357,12 @@ fn install(places: &Places, file: &Path, progress: Option<&Path>) -> Result<Stri
             return;
         }
         last = (phase, done);
-        let told = serde_json::json!({
-            "phase": phase, "done": done, "all": all, "version": pending.version,
-        });
-        tell(progress, &told);
+        report(phase, done, all, pending.version);
     })?;
     if let Err(error) = history.set_pending(Some(pending)) {
         eprintln!("the floor of version {version} is not remembered: {error}");
     }
-    remember(places, What::Installed, version, "");
-    Ok(format!("version {version} starts next, on trial\n"))
+    Ok(version)
 }
 
 /// Refuses a kernel image that nobody has signed whom this box's firmware trusts.
@@ -404,35 +439,45 @@ fn running(places: &Places) -> Result<(Image, Vec<Entry>, Option<Entry>), Failed
     Ok((image, entries, own))
 }
 
-fn status(places: &Places, json: bool) -> Result<String, Failed> {
+/// Everything there is to say of the versions.
+fn look(places: &Places) -> Result<Status, Failed> {
     let (image, entries, own) = running(places)?;
     let boot = places.boot();
     let disk = places.disk(false)?;
     let (_, slots) = slots::read(&disk, &image.arch)?;
-    let reports = slots::report(&slots, &entries, &places.root_hash()?, boot.chosen());
     let history = places.history();
-    let failure = history.last_failure();
-    let protection = Protection::read(&places.root, &places.variables);
+    let line = |path: PathBuf| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        text.trim().to_owned()
+    };
+    Ok(Status {
+        host: line(places.run.join("palabre/hostname")),
+        boot: line(places.root.join("proc/sys/kernel/random/boot_id")),
+        development: image.channel == Channel::Development,
+        on_trial: own.is_some_and(|entry| entry.trial.is_some()),
+        protection: Protection::read(&places.root, &places.variables),
+        slots: slots::report(&slots, &entries, &places.root_hash()?, boot.chosen()),
+        floor: history.floor().max(image.floor),
+        pending: history.pending(),
+        last_failure: history.last_failure(),
+        history: history.events(),
+        image,
+    })
+}
+
+fn status(places: &Places, json: bool) -> Result<String, Failed> {
+    let told = look(places)?;
     if json {
-        let told = serde_json::json!({
-            "image": image,
-            "development": image.channel == Channel::Development,
-            "on_trial": own.is_some_and(|entry| entry.trial.is_some()),
-            "protection": protection,
-            "slots": reports,
-            "floor": history.floor().max(image.floor),
-            "pending": history.pending(),
-            "last_failure": failure,
-            "history": history.events(),
-        });
-        return Ok(format!("{told:#}\n"));
+        let text = serde_json::to_string_pretty(&told).map_err(|e| Failed::said("status", e))?;
+        return Ok(text + "\n");
     }
+    let image = told.image;
     let mut text = format!("runs version {} ({})", image.version, image.display);
     if image.channel == Channel::Development {
         text.push_str(", DEVELOPMENT keys");
     }
     text.push('\n');
-    for report in reports {
+    for report in told.slots {
         let version = report
             .version
             .map_or("-".to_owned(), |version| version.to_string());
@@ -451,10 +496,10 @@ fn status(places: &Places, json: bool) -> Result<String, Failed> {
     }
     text.push_str(&format!(
         "secure boot: {}\ndata: {}\n",
-        protection.secure_boot.words(),
-        protection.data.words()
+        told.protection.secure_boot.words(),
+        told.protection.data.words()
     ));
-    if let Some(failure) = failure {
+    if let Some(failure) = told.last_failure {
         text.push_str(&format!(
             "version {} failed: {}\n",
             failure.version, failure.why
@@ -525,122 +570,6 @@ fn previous(places: &Places) -> Result<String, Failed> {
         "version {} starts next; it stays if it is good\n",
         other.version
     ))
-}
-
-/// What `health` was told.
-struct TrialRun {
-    watch: observe::Watch,
-    every: Duration,
-    policy: health::Policy,
-}
-
-impl TrialRun {
-    fn from(arguments: &mut Arguments) -> Result<Self, Usage> {
-        let mut seconds = |name: &str, usual: Duration| match arguments.value(name)? {
-            None => Ok(usual),
-            Some(text) => match text.parse() {
-                Ok(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
-                _ => Err(Usage(format!(
-                    "{name} is a number of seconds from 1 to 3600"
-                ))),
-            },
-        };
-        let usual = health::Policy::default();
-        let every = seconds("--every", Duration::from_secs(10))?;
-        let good_for = seconds("--good-for", usual.good_for)?;
-        let grace = seconds("--grace", usual.grace)?;
-        let url = arguments.value("--url")?;
-        let url = url.unwrap_or_else(|| "http://127.0.0.1:8080/readyz".to_owned());
-        let call = arguments.value("--call")?;
-        let user = arguments.value("--call-as")?;
-        Ok(Self {
-            watch: observe::Watch::new(&url, call, user.as_deref())?,
-            every,
-            policy: health::Policy {
-                good_for,
-                grace,
-                ..usual
-            },
-        })
-    }
-
-    fn run(mut self, places: &Places, reboot: bool) -> Result<String, Failed> {
-        let (image, entries, _) = running(places)?;
-        explain_failures(places, &entries, image.version);
-        let version = image.version;
-        let proven = || {
-            let (_, entries, own) = running(places)?;
-            let next = places.boot().chosen().or_else(|| starts_next(&entries));
-            let on_trial = own.is_some_and(|entry| entry.trial.is_some());
-            Ok::<_, Failed>(!on_trial && next == Some(version))
-        };
-        // One that stands in for another has as long as a trial; then it is judged like one.
-        let stands_in = starts::stands_in(places, version);
-        let limit = stands_in.then_some(self.policy.grace);
-        if (stands_in || proven()?) && self.watch.serves_within(limit) {
-            starts::serves(places, version);
-        }
-        if proven()? {
-            return Ok(format!("version {version} has proved good before\n"));
-        }
-        let mut trial = health::Trial::new(self.policy);
-        let began = Instant::now();
-        loop {
-            let failures = self.watch.look(&places.state, image.created);
-            match trial.observe(began.elapsed(), &failures) {
-                health::Verdict::Wait(good) => {
-                    for failure in &failures {
-                        eprintln!("trial: {}: {}", failure.check.name(), failure.why);
-                    }
-                    if failures.is_empty() {
-                        eprintln!("trial: good for {} s", good.as_secs());
-                    }
-                    std::thread::sleep(self.every);
-                }
-                health::Verdict::Bless(lacking) => {
-                    let note =
-                        lacking.map_or(String::new(), |f| format!("{}: {}", f.check.name(), f.why));
-                    return mark_good(places, &note);
-                }
-                health::Verdict::Rollback(failure) => {
-                    let why = format!("{}: {}", failure.check.name(), failure.why);
-                    let said = mark_bad(places, &why);
-                    if reboot {
-                        eprintln!("trial: {why}; going back");
-                        let asked = Command::new("systemctl")
-                            .args(["--no-block", "reboot"])
-                            .status();
-                        asked.map_err(|error| Failed::said("reboot", error))?;
-                    }
-                    let said = said?;
-                    return Err(Failed::said("trial-failed", said.trim_end()));
-                }
-            }
-        }
-    }
-}
-
-/// A version whose tries ran out without a word gets its line in the history now, by the version
-/// that the box fell back to. The last try of the running version is not over.
-fn explain_failures(places: &Places, entries: &[Entry], running: u64) {
-    let events = places.history().events();
-    let failed = |entry: &&Entry| entry.is_bad() && entry.version != running;
-    for entry in entries.iter().filter(failed) {
-        let about = |event: &&Event| event.version == entry.version && event.what != What::Previous;
-        if events
-            .iter()
-            .rev()
-            .find(about)
-            .is_some_and(|event| event.what == What::Bad)
-        {
-            continue;
-        }
-        let tries = entry.trial.map_or(0, |Trial { done, .. }| done);
-        let why = format!(
-            "it ended {tries} tries without a report: it did not start, hung, or its root is damaged"
-        );
-        remember(places, What::Bad, entry.version, &why);
-    }
 }
 
 fn provision_box(places: &Places, stick: Option<&Path>) -> Result<String, Failed> {

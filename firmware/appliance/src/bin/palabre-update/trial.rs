@@ -1,0 +1,130 @@
+//! The trial of a new version: looked at until it is good, or goes back.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use palabre_appliance::arguments::{Arguments, Usage};
+use palabre_appliance::boot::{Bootloader, Entry, Trial, starts_next};
+use palabre_appliance::health;
+use palabre_appliance::history::{Event, What};
+
+use super::{Failed, Places, mark_bad, mark_good, observe, remember, running, starts};
+
+/// What `health` was told.
+pub(crate) struct Run {
+    watch: observe::Watch,
+    every: Duration,
+    policy: health::Policy,
+}
+
+impl Run {
+    pub(crate) fn from(arguments: &mut Arguments) -> Result<Self, Usage> {
+        let mut seconds = |name: &str, usual: Duration| match arguments.value(name)? {
+            None => Ok(usual),
+            Some(text) => match text.parse() {
+                Ok(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
+                _ => Err(Usage(format!(
+                    "{name} is a number of seconds from 1 to 3600"
+                ))),
+            },
+        };
+        let usual = health::Policy::default();
+        let every = seconds("--every", Duration::from_secs(10))?;
+        let good_for = seconds("--good-for", usual.good_for)?;
+        let grace = seconds("--grace", usual.grace)?;
+        let url = arguments.value("--url")?;
+        let url = url.unwrap_or_else(|| "http://127.0.0.1:8080/readyz".to_owned());
+        let call = arguments.value("--call")?;
+        let user = arguments.value("--call-as")?;
+        Ok(Self {
+            watch: observe::Watch::new(&url, call, user.as_deref())?,
+            every,
+            policy: health::Policy {
+                good_for,
+                grace,
+                ..usual
+            },
+        })
+    }
+
+    pub(crate) fn run(mut self, places: &Places, reboot: bool) -> Result<String, Failed> {
+        let (image, entries, _) = running(places)?;
+        explain_failures(places, &entries, image.version);
+        let version = image.version;
+        let proven = || {
+            let (_, entries, own) = running(places)?;
+            let next = places.boot().chosen().or_else(|| starts_next(&entries));
+            let on_trial = own.is_some_and(|entry| entry.trial.is_some());
+            Ok::<_, Failed>(!on_trial && next == Some(version))
+        };
+        // One that stands in for another has as long as a trial; then it is judged like one.
+        let stands_in = starts::stands_in(places, version);
+        let limit = stands_in.then_some(self.policy.grace);
+        if (stands_in || proven()?) && self.watch.serves_within(limit) {
+            starts::serves(places, version);
+        }
+        if proven()? {
+            return Ok(format!("version {version} has proved good before\n"));
+        }
+        let mut trial = health::Trial::new(self.policy);
+        let began = Instant::now();
+        loop {
+            let failures = self.watch.look(&places.state, image.created);
+            match trial.observe(began.elapsed(), &failures) {
+                health::Verdict::Wait(good) => {
+                    for failure in &failures {
+                        eprintln!("trial: {}: {}", failure.check.name(), failure.why);
+                    }
+                    if failures.is_empty() {
+                        eprintln!("trial: good for {} s", good.as_secs());
+                    }
+                    std::thread::sleep(self.every);
+                }
+                health::Verdict::Bless(lacking) => {
+                    let note =
+                        lacking.map_or(String::new(), |f| format!("{}: {}", f.check.name(), f.why));
+                    return mark_good(places, &note);
+                }
+                health::Verdict::Rollback(failure) => {
+                    let why = format!("{}: {}", failure.check.name(), failure.why);
+                    let said = mark_bad(places, &why);
+                    if reboot {
+                        eprintln!("trial: {why}; going back");
+                        let asked = Command::new("systemctl")
+                            .args(["--no-block", "reboot"])
+                            .status();
+                        asked.map_err(|error| Failed::said("reboot", error))?;
+                    }
+                    let said = said?;
+                    return Err(Failed::said("trial-failed", said.trim_end()));
+                }
+            }
+        }
+    }
+}
+
+/// A version whose tries ran out without a word gets its line in the history now, by the version
+/// that the box fell back to. The last try of the running version is not over.
+fn explain_failures(places: &Places, entries: &[Entry], running: u64) {
+    let events = places.history().events();
+    let failed = |entry: &&Entry| entry.is_bad() && entry.version != running;
+    for entry in entries.iter().filter(failed) {
+        // What was asked for, and what became of its data, say nothing of its tries.
+        let about = |event: &&Event| {
+            event.version == entry.version && !matches!(event.what, What::Previous | What::Restored)
+        };
+        if events
+            .iter()
+            .rev()
+            .find(about)
+            .is_some_and(|event| event.what == What::Bad)
+        {
+            continue;
+        }
+        let tries = entry.trial.map_or(0, |Trial { done, .. }| done);
+        let why = format!(
+            "it ended {tries} tries without a report: it did not start, hung, or its root is damaged"
+        );
+        remember(places, What::Bad, entry.version, &why);
+    }
+}
