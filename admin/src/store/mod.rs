@@ -4,6 +4,7 @@
 //! one. It knows nothing of HTTP.
 
 mod access;
+mod backup;
 mod keys;
 mod rooms;
 
@@ -14,7 +15,10 @@ use sqlx::SqlitePool;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use backup::{Backups, Cut, Opened};
+
 pub use access::{Access, AccountId, BearerToken, Claimed};
+pub use backup::Restored;
 pub use keys::{ApiKey, ApiKeys};
 pub use rooms::{NewRoom, Page, Passing, Room, Rooms};
 
@@ -59,6 +63,18 @@ pub enum OpenError {
     /// The file cannot be made or opened.
     #[error("cannot open the database {path}: {cause}; check that the folder exists and is writable", path = .path.display())]
     File {
+        /// The database file.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// The database cannot be saved before this version changes it, or a saved one not put back.
+    #[error(
+        "the database {path} cannot be saved or put back: {cause}; make room on the disk, or check that the \
+         folder is writable",
+        path = .path.display()
+    )]
+    Backup {
         /// The database file.
         path: PathBuf,
         /// What the system said.
@@ -139,64 +155,97 @@ pub struct Store {
     /// LiveKit API keys.
     pub keys: ApiKeys,
     pool: SqlitePool,
+    backups: Backups,
 }
 
 impl Store {
+    /// Opens the database in `file` as this program's version; see [`Self::open_as`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open(file: &Path) -> Result<Self, OpenError> {
+        Self::open_as(file, env!("CARGO_PKG_VERSION")).await
+    }
+
     /// Opens the database in `file`, makes it when absent (readable by its owner only), and brings it to
-    /// this program's schema.
+    /// this program's schema. Before another `version` than the last one changes it, it is copied
+    /// (`backup`); one that is newer than this program is put aside for the copy made before.
     ///
     /// Every write is on the disk before it is acknowledged: WAL with `synchronous = FULL` syncs each
     /// commit, which `NORMAL` would not survive a power cut with. A write costs one disk sync; the
     /// administration plane makes a few a minute.
     ///
     /// # Errors
-    /// [`OpenError`], with the database unchanged when it is newer than this program.
-    pub async fn open(file: &Path) -> Result<Self, OpenError> {
-        create_private(file).map_err(|cause| OpenError::File {
-            path: file.to_owned(),
-            cause,
-        })?;
-        let options = SqliteConnectOptions::new()
-            .filename(file)
-            .foreign_keys(true)
-            .busy_timeout(BUSY)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full);
-        let broken = |cause: String| OpenError::Database {
-            path: file.to_owned(),
-            cause,
-        };
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .connect_with(options)
-            .await
-            .map_err(|error| broken(error.to_string()))?;
-        let found = schema(&pool)
-            .await
-            .map_err(|error| broken(error.to_string()))?;
-        let known = MIGRATIONS
-            .iter()
-            .map(|migration| migration.version)
-            .max()
-            .unwrap_or(0);
+    /// [`OpenError`], with the database unchanged when it is newer than this program and there is no copy.
+    pub async fn open_as(file: &Path, version: &str) -> Result<Self, OpenError> {
+        Self::open_with(file, version, &MIGRATIONS, &mut || Ok(())).await
+    }
+
+    async fn open_with(
+        file: &Path,
+        version: &str,
+        migrations: &Migrator,
+        cut: Cut<'_>,
+    ) -> Result<Self, OpenError> {
+        let backups = Backups::of(file);
+        let known = migrations.iter().map(|m| m.version).max().unwrap_or(0);
+        let (mut pool, mut found) = connect(file).await?;
         if found > known {
             pool.close().await;
-            return Err(OpenError::Newer {
+            let restored = backups.restore(version, found, known, cut);
+            let restored = restored.map_err(|cause| OpenError::Backup {
                 path: file.to_owned(),
-                found,
-                known,
+                cause,
+            })?;
+            if !restored {
+                return Err(OpenError::Newer {
+                    path: file.to_owned(),
+                    found,
+                    known,
+                });
+            }
+            (pool, found) = connect(file).await?;
+        }
+        let schemas = (found, known);
+        if let Err(error) = change(&pool, &backups, version, schemas, migrations, cut).await {
+            pool.close().await;
+            return Err(match error {
+                ChangeError::Backup(cause) => OpenError::Backup {
+                    path: file.to_owned(),
+                    cause,
+                },
+                ChangeError::Database(error) => OpenError::Database {
+                    path: file.to_owned(),
+                    cause: error.to_string(),
+                },
             });
         }
-        MIGRATIONS
-            .run(&pool)
-            .await
-            .map_err(|error| broken(error.to_string()))?;
+        if found < known {
+            // A connection opened before a table changed would read its rows as they were.
+            pool.close().await;
+            (pool, _) = connect(file).await?;
+        }
         Ok(Self {
             rooms: Rooms::new(pool.clone()),
             access: Access::new(pool.clone()),
             keys: ApiKeys::new(pool.clone()),
             pool,
+            backups,
         })
+    }
+
+    /// What was put back for this version, at this start or an earlier one, until [`Self::told`].
+    pub fn restored(&self) -> Option<Restored> {
+        self.backups.opened().restored
+    }
+
+    /// Somebody knows now what was put back.
+    pub fn told(&self) {
+        let mut opened = self.backups.opened();
+        opened.restored = None;
+        if let Err(error) = self.backups.remember(&opened) {
+            tracing::warn!(%error, "what was put back will be told again");
+        }
     }
 
     /// Whether the database answers now.
@@ -214,6 +263,76 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+enum ChangeError {
+    Backup(std::io::Error),
+    Database(sqlx::migrate::MigrateError),
+}
+
+/// Brings the database to this version's schema. What another version left is copied first; a copy
+/// that cannot be made keeps the schema from changing, and nothing else.
+async fn change(
+    pool: &SqlitePool,
+    backups: &Backups,
+    version: &str,
+    (found, known): (i64, i64),
+    migrations: &Migrator,
+    cut: Cut<'_>,
+) -> Result<(), ChangeError> {
+    let last = backups.opened();
+    let is_same = last.version == version;
+    let mut opened = Opened {
+        version: version.to_owned(),
+        is_changing: found < known,
+        restored: last.restored.filter(|restored| restored.is_for(version)),
+    };
+    // What this version has begun to change is no copy of what was before it.
+    let is_begun = is_same && last.is_changing;
+    let is_due = found > 0 && !is_begun && !(is_same && found == known);
+    let copied = match is_due {
+        true => backups.make(pool, version, found, cut).await,
+        false => Ok(()),
+    };
+    let kept = copied.and_then(|()| backups.remember(&opened));
+    match kept {
+        Err(cause) if found < known => return Err(ChangeError::Backup(cause)),
+        Err(error) => tracing::warn!(%error, "the database was not saved before this version"),
+        Ok(()) => {}
+    }
+    if found == known {
+        return Ok(());
+    }
+    cut().map_err(ChangeError::Backup)?;
+    migrations.run(pool).await.map_err(ChangeError::Database)?;
+    cut().map_err(ChangeError::Backup)?;
+    opened.is_changing = false;
+    backups.remember(&opened).map_err(ChangeError::Backup)
+}
+
+/// Opens the file, and looks which schema it has.
+async fn connect(file: &Path) -> Result<(SqlitePool, i64), OpenError> {
+    let broken = |error: sqlx::Error| OpenError::Database {
+        path: file.to_owned(),
+        cause: error.to_string(),
+    };
+    create_private(file).map_err(|cause| OpenError::File {
+        path: file.to_owned(),
+        cause,
+    })?;
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full);
+    let pool = SqlitePoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .connect_with(options)
+        .await
+        .map_err(broken)?;
+    let found = schema(&pool).await.map_err(broken)?;
+    Ok((pool, found))
 }
 
 /// Newest migration applied, 0 for a new file.
