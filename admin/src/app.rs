@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use palabre_engine::door::{Door, Patience, Tries};
 use tokio::sync::{Semaphore, watch};
 
+use crate::appliance::Appliance;
 use crate::config::AdminConfig;
 use crate::live::LiveRooms;
 use crate::metrics::Metrics;
@@ -21,6 +22,8 @@ pub(crate) struct Inner {
     pub(crate) config: AdminConfig,
     pub(crate) store: Store,
     pub(crate) live: Arc<dyn LiveRooms>,
+    /// The box under the program, when there is one.
+    pub(crate) appliance: Option<Appliance>,
     pub(crate) door: Door,
     /// Key that signs the pages' tokens.
     pub(crate) pages: ApiKey,
@@ -53,6 +56,7 @@ impl App {
             config,
             store: parts.store,
             live: parts.live,
+            appliance: parts.appliance,
             door: parts.door,
             pages,
             metrics,

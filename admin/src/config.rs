@@ -60,6 +60,23 @@ impl AdminConfig {
     }
 }
 
+palabre_engine::settings! {
+    /// The appliance Palabre runs on, when it runs on one.
+    pub struct ApplianceConfig {
+        /// Socket of the box's own service, which updates, restarts and sets up the machine.
+        /// Unset: this is a machine of your own, and Palabre leaves it alone.
+        pub socket: Option<PathBuf> = None,
+        /// What the image says of itself: its version names the copies of the database made before it.
+        pub image: PathBuf = PathBuf::from("/usr/lib/palabre/image.json"),
+        /// How long all rooms must have been empty before a planned restart begins. Longer waits for people
+        /// who lost their connection; shorter finds the end of a busy day's meetings.
+        pub empty_before_restart: Span = Span::from_secs(60),
+        /// How long before a restart that ends their meeting people are told of it. Longer lets them finish a
+        /// sentence, or a decision; shorter has the box back sooner.
+        pub notice_before_restart: Span = Span::from_secs(30),
+    }
+}
+
 /// Whether `url` is a scheme and a host, perhaps a port, and nothing else.
 fn is_origin(url: &str) -> bool {
     let host = url

@@ -12,6 +12,7 @@
 
 pub mod api;
 mod app;
+mod appliance;
 mod assets;
 mod body;
 mod client;
@@ -31,7 +32,8 @@ pub mod store;
 pub mod synthetic;
 mod tls;
 
-pub use config::{AdminConfig, Network};
+pub use appliance::Appliance;
+pub use config::{AdminConfig, ApplianceConfig, Network};
 pub use live::{Line, LiveRooms, Requests};
 pub use secret::Secret;
 pub use serve::{Parts, Readiness, ServeError, ServerHandle, serve};

@@ -1,11 +1,16 @@
 //! What the API refuses, and the sentence a person reads: RFC 9457 problem documents, French and English.
 //!
 //! A handler returns a [`Problem`]; [`speak`] turns it into the body in the language asked for. Every
-//! code and its two sentences are in this file.
+//! code and its two sentences are in this file, or in `appliance` for what the box refuses.
 
+mod appliance;
+
+use std::borrow::Cow;
+use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::Request;
+use axum::extract::{FromRequestParts, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -15,6 +20,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::store::{Fault, StoreError};
+
+pub use appliance::ApplianceProblem;
+pub(crate) use appliance::{code as code_of_the_box, refused as said_by_the_box};
 
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +102,8 @@ pub enum Problem {
     StorageFull,
     /// The disk takes no writes; reading still works.
     StorageReadOnly,
+    /// The box the program runs on, or an upload for it.
+    Appliance(ApplianceProblem),
     /// No resource of this path.
     PathUnknown,
     /// The resource does not have this method.
@@ -123,7 +133,7 @@ pub struct ProblemBody {
     /// The field that was refused.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub field: Option<String>,
-    /// What the JSON reader said, in English.
+    /// What the JSON reader or the box said, in English.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cause: Option<String>,
 }
@@ -170,10 +180,25 @@ impl Language {
     }
 }
 
+impl<S: Sync> FromRequestParts<S> for Language {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(&parts.headers))
+    }
+}
+
+impl From<ApplianceProblem> for Problem {
+    fn from(problem: ApplianceProblem) -> Self {
+        Self::Appliance(problem)
+    }
+}
+
 impl Problem {
     /// Stable name, for programs.
-    pub fn code(&self) -> &'static str {
-        match self {
+    pub fn code(&self) -> Cow<'static, str> {
+        let code = match self {
+            Self::Appliance(problem) => return Cow::Owned(problem.code()),
             Self::Unauthenticated => "unauthenticated",
             Self::PasswordWrong { .. } => "password_wrong",
             Self::ClaimCodeWrong { .. } => "claim_code_wrong",
@@ -198,7 +223,8 @@ impl Problem {
             Self::StorageReadOnly => "storage_read_only",
             Self::PathUnknown => "path_unknown",
             Self::MethodUnknown => "method_unknown",
-        }
+        };
+        Cow::Borrowed(code)
     }
 
     /// HTTP status.
@@ -222,6 +248,7 @@ impl Problem {
             Self::FieldInvalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::StorageFull | Self::StorageReadOnly => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Appliance(problem) => problem.status(),
             Self::MethodUnknown => StatusCode::METHOD_NOT_ALLOWED,
         }
     }
@@ -349,6 +376,7 @@ impl Problem {
                 "Disk protected",
                 "Nothing can be saved: the disk takes no writes. Start the box anew, which repairs it; meetings go on until then.",
             ),
+            Self::Appliance(problem) => problem.sentences(Language::English),
             Self::PathUnknown => ("Nothing here", "There is nothing at this address."),
             Self::MethodUnknown => (
                 "Method not known here",
@@ -429,6 +457,7 @@ impl Problem {
                 "Disque protégé",
                 "Rien ne peut être enregistré : le disque n'accepte plus d'écriture. Redémarrez le boîtier, ce qui le répare ; les réunions continuent d'ici là.",
             ),
+            Self::Appliance(problem) => problem.sentences(Language::French),
             Self::PathUnknown => ("Rien ici", "Il n'y a rien à cette adresse."),
             Self::MethodUnknown => (
                 "Méthode inconnue ici",
@@ -442,7 +471,7 @@ impl Problem {
         ProblemBody {
             kind: format!("urn:palabre:problem:{}", self.code()),
             status: self.status().as_u16(),
-            code: self.code().to_owned(),
+            code: self.code().into_owned(),
             title: title.to_owned(),
             detail,
             wait: self.wait(),
@@ -452,6 +481,7 @@ impl Problem {
             },
             cause: match self {
                 Self::BodyInvalid { cause } => Some(cause.clone()),
+                Self::Appliance(problem) => problem.cause(),
                 _ => None,
             },
         }

@@ -27,6 +27,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::app::App;
+use crate::appliance::Appliance;
 use crate::client::{PeerAddress, is_in};
 use crate::config::AdminConfig;
 use crate::live::LiveRooms;
@@ -58,6 +59,8 @@ pub struct Parts {
     pub store: Store,
     /// The rooms open now: the engine.
     pub live: Arc<dyn LiveRooms>,
+    /// The box under the program, when there is one.
+    pub appliance: Option<Appliance>,
     /// The door shared with the telephone menu, so that wrong codes count together.
     pub door: Door,
     /// Counters of the other parts.

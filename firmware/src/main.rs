@@ -213,6 +213,7 @@ mod tests {
             "[rooms]",
             "[mixer]",
             "[sip]",
+            "[appliance]",
         ] {
             assert!(text.contains(section), "{section}");
         }

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use palabre_admin::metrics::{Family, Kind, Sample, Source};
-use palabre_admin::store::OpenError;
+use palabre_admin::store::{OpenError, Restored};
 use palabre_admin::synthetic::{self, Lender, SyntheticCalls, Ways};
-use palabre_admin::{AdminConfig, Parts, Readiness, ServeError, Store, serve};
+use palabre_admin::{
+    AdminConfig, Appliance, ApplianceConfig, LiveRooms, Parts, Readiness, ServeError, Store, serve,
+};
 use palabre_engine::door::{Door, Patience};
 use palabre_engine::settings::Section;
 use palabre_engine::{Engine, EngineConfig, StartError};
@@ -32,11 +34,12 @@ pub(crate) struct Config {
     pub(crate) http: AdminConfig,
     pub(crate) engine: EngineConfig,
     pub(crate) sip: SipConfig,
+    pub(crate) appliance: ApplianceConfig,
 }
 
 impl Config {
     /// The sections of the file, in its order.
-    pub(crate) fn sections(&mut self) -> [(&'static str, &mut dyn Section); 7] {
+    pub(crate) fn sections(&mut self) -> [(&'static str, &mut dyn Section); 8] {
         [
             ("storage", &mut self.storage),
             ("log", &mut self.log),
@@ -45,6 +48,7 @@ impl Config {
             ("rooms", &mut self.engine.rooms),
             ("mixer", &mut self.engine.mixer),
             ("sip", &mut self.sip),
+            ("appliance", &mut self.appliance),
         ]
     }
 }
@@ -75,11 +79,14 @@ pub(crate) enum Failure {
 /// Runs until SIGTERM or SIGINT, or until a part ends on its own, then stops every part.
 pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     let folder = &config.storage.folder;
-    private_folder(folder).map_err(|cause| Failure::Folder {
+    let unusable = |cause| Failure::Folder {
         path: folder.display().to_string(),
         cause,
-    })?;
-    let store = Store::open(&folder.join("palabre.db")).await?;
+    };
+    private_folder(folder).map_err(unusable)?;
+    let version = Appliance::version(&config.appliance);
+    let store = Store::open_as(&folder.join("palabre.db"), &version).await?;
+    let restored = store.restored();
     let claim_code = store.access.new_claim_code().await?;
     let directory = store.rooms.directory();
     let door = Door::new(Arc::clone(&directory), Patience::default());
@@ -100,9 +107,31 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     if let (Some(sip), None) = (&sip, &http.sip_address) {
         http.sip_address = Some(format!("sip:reunion@{}", sip.address()));
     }
+    let live: Arc<dyn LiveRooms> = Arc::new(engine.clone());
+    let appliance = Appliance::new(&config.appliance, folder).map_err(unusable)?;
+    let watch = appliance
+        .clone()
+        .map(|appliance| tokio::spawn(appliance.keep_watch(Arc::clone(&live))));
+    if let Some(restored) = &restored {
+        tracing::warn!(
+            before = restored.before,
+            "this version could not read the database: the copy made before a newer version is back, \
+             and what that version made of it is kept beside"
+        );
+        // On a box its history tells it from now on; elsewhere this line did.
+        match appliance.clone() {
+            Some(appliance) => drop(tokio::spawn(tell(
+                appliance,
+                restored.clone(),
+                store.clone(),
+            ))),
+            None => store.told(),
+        }
+    }
     let parts = Parts {
         store: store.clone(),
-        live: Arc::new(engine.clone()),
+        live,
+        appliance,
         door,
         sources,
         readiness: sip
@@ -132,6 +161,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
         &url,
         sip.as_ref().and(sip_address.as_deref()),
         claim_code.as_ref().map(palabre_admin::Secret::reveal),
+        restored.as_ref(),
     );
     if claim_code.is_some() {
         let access = store.access.clone();
@@ -149,6 +179,9 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     let why = why_to_stop(until_told_to_stop(), telephone, server.ended()).await;
     tracing::info!("stopping");
     drop(calls);
+    if let Some(watch) = watch {
+        watch.abort();
+    }
     if let Some(sip) = sip {
         sip.shut_down().await;
     }
@@ -156,6 +189,13 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     server.shutdown(GRACE).await;
     store.close().await;
     why
+}
+
+/// Has the history of the box say it. What cannot be said now is said at the next start.
+async fn tell(appliance: Appliance, restored: Restored, store: Store) {
+    if appliance.tell_restored(&restored).await.is_ok() {
+        store.told();
+    }
 }
 
 /// Waits for the first reason to stop: being told to, which is no failure, or the end of a part.
@@ -172,7 +212,7 @@ async fn why_to_stop(
 }
 
 /// What a person who starts the program needs to know; nothing of it goes to the log.
-fn announce(url: &str, sip: Option<&str>, claim_code: Option<&str>) {
+fn announce(url: &str, sip: Option<&str>, claim_code: Option<&str>, restored: Option<&Restored>) {
     let mut out = std::io::stdout().lock();
     // Nobody may be reading: that is no reason to stop.
     let _ = writeln!(out, "  Page        {url}/");
@@ -183,6 +223,13 @@ fn announce(url: &str, sip: Option<&str>, claim_code: Option<&str>) {
         let _ = writeln!(
             out,
             "  Claim code  {code}  (once: {url}/admin sets the administrator's password)"
+        );
+    }
+    if let Some(Restored { before, aside, .. }) = restored {
+        let aside = aside.display();
+        let _ = writeln!(
+            out,
+            "  Restored    the data from before version {before}; what it made of them is kept in {aside}"
         );
     }
     let _ = writeln!(out, "Palabre is ready. Stop it with Ctrl-C.");

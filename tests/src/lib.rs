@@ -4,6 +4,8 @@
 //! A test whose peer is absent prints `skipped: ... not found`; `tests/run` installs every
 //! peer and fails when anything was skipped.
 
+#[path = "../../firmware/appliance/tests/support/bench.rs"]
+pub mod bench;
 pub mod call;
 pub mod endpoint;
 pub mod hearing;

@@ -16,6 +16,8 @@ pub struct Program {
     pub url: String,
     /// What the program printed as one-time claim code, if it did.
     pub claim_code: Option<String>,
+    /// What it printed until it was ready, line by line.
+    pub said: Vec<String>,
     cookie: Option<String>,
 }
 
@@ -68,24 +70,36 @@ impl Program {
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
-        let (child, url, claim_code) = launch(&folder, &options);
+        let (child, url, said) = launch(&folder, &options);
+        let claim_code = said.iter().find_map(|line| {
+            let found = line.trim().strip_prefix("Claim code ")?;
+            found.split_whitespace().next().map(str::to_owned)
+        });
         Self {
             child,
             folder,
             options,
             url,
             claim_code,
+            said,
             cookie: None,
         }
     }
 
     /// kill -9, then a start on the same data folder.
     pub fn kill_and_restart(&mut self) {
+        self.kill_and_restart_after(|_| ());
+    }
+
+    /// kill -9, something that happens to the data folder, then a start on it.
+    pub fn kill_and_restart_after(&mut self, happens: impl FnOnce(&Path)) {
         self.child.kill().expect("the program runs");
         let _ = self.child.wait();
-        let (child, url, _) = launch(&self.folder, &self.options);
+        happens(&self.folder);
+        let (child, url, said) = launch(&self.folder, &self.options);
         self.child = child;
         self.url = url;
+        self.said = said;
     }
 
     /// Its process.
@@ -132,6 +146,51 @@ impl Program {
             status,
             serde_json::from_str(&text).unwrap_or(Value::String(text)),
         )
+    }
+
+    /// One HTTP request with the administrator's session, of whatever headers, and body where the
+    /// method has one; status, headers and body as they come.
+    ///
+    /// # Panics
+    /// When the program does not answer at all.
+    pub fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> (u16, ureq::http::HeaderMap, Vec<u8>) {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .allow_non_standard_methods(true)
+            .build()
+            .into();
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
+            .header("origin", &self.url);
+        if let Some(cookie) = &self.cookie {
+            request = request.header("cookie", cookie);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        // The others carry none.
+        let has_body = matches!(method, "POST" | "PUT" | "PATCH");
+        let body = if has_body { body } else { b"" };
+        let request = request.body(body).expect("a request");
+        let mut response = agent
+            .run(request)
+            .unwrap_or_else(|e| panic!("{method} {path}: {e}"));
+        let body = response.body_mut().read_to_vec().unwrap_or_default();
+        let (parts, _) = response.into_parts();
+        (parts.status.as_u16(), parts.headers, body)
+    }
+
+    /// The administrator's session, as the header `Cookie` says it.
+    #[must_use]
+    pub fn cookie(&self) -> Option<&str> {
+        self.cookie.as_deref()
     }
 
     /// A request that must succeed.
@@ -184,7 +243,7 @@ impl Program {
     }
 }
 
-fn launch(folder: &Path, options: &[(String, String)]) -> (Child, String, Option<String>) {
+fn launch(folder: &Path, options: &[(String, String)]) -> (Child, String, Vec<String>) {
     let binary = binary();
     let mut command = Command::new(&binary);
     command
@@ -207,7 +266,7 @@ fn launch(folder: &Path, options: &[(String, String)]) -> (Child, String, Option
         }
     });
     let deadline = Instant::now() + Duration::from_secs(30);
-    let (mut url, mut claim) = (None, None);
+    let mut url = None;
     let mut said = Vec::new();
     while url.is_none()
         || !said
@@ -221,12 +280,9 @@ fn launch(folder: &Path, options: &[(String, String)]) -> (Child, String, Option
         if let Some(found) = line.trim().strip_prefix("Page ") {
             url = Some(found.trim().trim_end_matches('/').to_owned());
         }
-        if let Some(found) = line.trim().strip_prefix("Claim code ") {
-            claim = found.split_whitespace().next().map(str::to_owned);
-        }
         said.push(line);
     }
-    (child, url.expect("the loop ends with an address"), claim)
+    (child, url.expect("the loop ends with an address"), said)
 }
 
 impl Drop for Program {

@@ -16,6 +16,8 @@ pub(super) struct Facts {
     version: &'static str,
     /// Whether the box has its administrator. While it has none, show the claim page.
     claimed: bool,
+    /// Whether it is an appliance, which its administrator updates and sets up under `/api/v1/appliance`.
+    appliance: bool,
     /// Languages of pages and telephone menu.
     #[schema(example = json!(["fr", "en"]))]
     languages: [&'static str; 2],
@@ -35,6 +37,7 @@ pub(super) async fn show(State(app): State<App>) -> Result<axum::Json<Facts>, Pr
     Ok(axum::Json(Facts {
         version: env!("CARGO_PKG_VERSION"),
         claimed: app.store.access.is_claimed().await?,
+        appliance: app.appliance.is_some(),
         languages: ["fr", "en"],
         phone: Phone::of(&app.config),
     }))

@@ -9,16 +9,16 @@ use crate::app::App;
 use crate::body::{Unread, read};
 use crate::problem::Problem;
 
-/// The JSON body of a request, at most [`BODY_LIMIT`] bytes. Types deny unknown fields.
-pub(super) struct Json<T>(pub(super) T);
+/// The JSON body of a request, at most `LIMIT` bytes. Types deny unknown fields.
+pub(super) struct Json<T, const LIMIT: usize = BODY_LIMIT>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
+impl<T: DeserializeOwned, const LIMIT: usize> FromRequest<App> for Json<T, LIMIT> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let bytes = read(body, BODY_LIMIT).await.map_err(|why| match why {
-            Unread::TooLarge => Problem::BodyTooLarge { limit: BODY_LIMIT },
+        let bytes = read(body, LIMIT).await.map_err(|why| match why {
+            Unread::TooLarge => Problem::BodyTooLarge { limit: LIMIT },
             Unread::Cut => Problem::BodyInvalid {
                 cause: "the body ends too early".to_owned(),
             },

@@ -2,6 +2,7 @@
 //!
 //! Its description is generated from the handlers' types and checked against `admin/openapi.json`.
 
+mod appliance;
 mod auth;
 mod claim;
 mod facts;
@@ -48,6 +49,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(rooms::show, rooms::delete))
         .routes(routes!(rooms::change_code))
         .routes(routes!(join::join))
+        .merge(appliance::routes())
 }
 
 /// The API's description.

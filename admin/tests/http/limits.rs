@@ -17,6 +17,7 @@ async fn a_port_that_is_taken_is_named_with_the_key_to_change() {
     let parts = Parts {
         store: server.store.clone(),
         live: Arc::new(Script::default()),
+        appliance: None,
         door: Door::new(server.store.rooms.directory(), Patience::default()),
         sources: Vec::new(),
         readiness: Vec::new(),

@@ -345,6 +345,7 @@ impl Server {
         let parts = Parts {
             store: store.clone(),
             live: script.clone(),
+            appliance: None,
             door: Door::new(store.rooms.directory(), Patience::default()),
             sources: Vec::new(),
             readiness: vec![(

@@ -1,0 +1,381 @@
+//! A restart that waits: until nobody is in a room, or for a window of the night.
+//!
+//! One that ends meetings is announced in every room, as a data message of the box with the topic
+//! `palabre.restart`: `{"seconds": 30}`, or `{"seconds": null}` when it is called off. Clients come
+//! back by themselves: the end of the program tells them to (`SERVER_SHUTDOWN`, reconnect).
+//!
+//! The plan is a file, so that it outlives the program. It holds for this start of the machine only:
+//! whatever restarts the machine has done what was planned.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use palabre_appliance::history::replace;
+use palabre_appliance::service::Request;
+use palabre_engine::proto;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::{Appliance, participants};
+use crate::live::LiveRooms;
+use crate::problem::Problem;
+
+/// Between two looks at the rooms while a restart is planned. Lower sees a short meeting that higher
+/// misses; both only delay.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Topic of the data message that announces a restart.
+const TOPIC: &str = "palabre.restart";
+
+/// Between two looks for uploads that nobody goes on with.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// When to restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum When {
+    /// Once whoever is in a room has been told.
+    Now,
+    /// As soon as nobody has been in a room for a while.
+    Idle,
+    /// The same, between two times of day.
+    Window {
+        from: Minute,
+        to: Minute,
+        /// In the last minute of the window, whoever is in a room.
+        force: bool,
+    },
+}
+
+/// A minute of the day, `HH:MM`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Minute(u16);
+
+/// Minutes of a day.
+const DAY: u16 = 24 * 60;
+
+impl Minute {
+    /// Of the minutes since midnight.
+    pub(crate) fn new(since_midnight: u16) -> Self {
+        Self(since_midnight % DAY)
+    }
+
+    /// Minutes from here to `later`, past midnight when need be.
+    fn until(self, later: Self) -> u16 {
+        (later.0 + DAY - self.0) % DAY
+    }
+}
+
+impl FromStr for Minute {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let plain = |text: &str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit());
+        let two = |text: &str, below: u16| match plain(text) {
+            true => text.parse::<u16>().ok().filter(|n| *n < below),
+            false => None,
+        };
+        let (hour, minute) = text.split_once(':').ok_or(())?;
+        let hour = two(hour, 24).ok_or(())?;
+        two(minute, 60).map(|m| Self(60 * hour + m)).ok_or(())
+    }
+}
+
+impl fmt::Display for Minute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02}:{:02}", self.0 / 60, self.0 % 60)
+    }
+}
+
+impl Serialize for Minute {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Minute {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let read = text.parse();
+        read.map_err(|()| serde::de::Error::custom("expected a time of day such as \"22:30\""))
+    }
+}
+
+impl When {
+    /// Whether the time has come, at `now` o'clock.
+    fn has_come(self, now: Minute, is_empty: bool) -> bool {
+        match self {
+            Self::Now => true,
+            Self::Idle => is_empty,
+            Self::Window { from, to, force } => {
+                let (into, length) = (from.until(now), from.until(to));
+                into < length && (is_empty || (force && into + 1 == length))
+            }
+        }
+    }
+}
+
+/// How long people are waited for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Patience {
+    /// How long rooms must have been empty.
+    pub(super) empty_for: Duration,
+    /// Between telling people and the restart.
+    pub(super) notice: Duration,
+}
+
+/// The plan, in its file.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    file: PathBuf,
+    patience: Patience,
+    planned: Mutex<Option<Plan>>,
+    /// Wakes who keeps watch.
+    changed: watch::Sender<()>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Plan {
+    /// Which start of the machine it is for.
+    boot: String,
+    when: When,
+}
+
+impl Schedule {
+    pub(super) fn new(file: &Path, patience: Patience) -> Self {
+        let kept = std::fs::read(file).ok();
+        let planned = kept.and_then(|text| serde_json::from_slice(&text).ok());
+        Self {
+            file: file.to_owned(),
+            patience,
+            planned: Mutex::new(planned),
+            changed: watch::Sender::new(()),
+        }
+    }
+
+    fn plan(&self) -> Option<Plan> {
+        let planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        planned.clone()
+    }
+
+    /// What is planned for `boot`, this start of the machine.
+    pub(crate) fn planned(&self, boot: &str) -> Option<When> {
+        let plan = self.plan().filter(|plan| plan.boot == boot);
+        plan.map(|plan| plan.when)
+    }
+
+    /// Plans a restart in this start of the machine, or none.
+    pub(crate) fn set(&self, boot: &str, when: Option<When>) -> Result<(), Problem> {
+        let plan = when.map(|when| Plan {
+            boot: boot.to_owned(),
+            when,
+        });
+        let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = match &plan {
+            Some(plan) => {
+                let text = serde_json::to_vec(plan).expect("a plan is plain data");
+                replace(&self.file, &text, 0o600)
+            }
+            None => match std::fs::remove_file(&self.file) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            },
+        };
+        kept.map_err(|error| {
+            tracing::error!(%error, "the planned restart cannot be kept");
+            Problem::Unavailable
+        })?;
+        *planned = plan;
+        self.changed.send_replace(());
+        Ok(())
+    }
+}
+
+/// Looks at the rooms while a restart is planned, and restarts when its time has come.
+pub(super) async fn keep_watch(appliance: &Appliance, live: &dyn LiveRooms) {
+    let schedule = appliance.restart();
+    let mut changed = schedule.changed.subscribe();
+    let mut look = interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sweep = interval(SWEEP_EVERY);
+    let mut empty_since = None;
+    // When people have been told long enough.
+    let mut told_until: Option<Instant> = None;
+    loop {
+        let plan = schedule.plan();
+        tokio::select! {
+            _ = changed.changed() => {
+                empty_since = None;
+                if told_until.take().is_some() {
+                    announce(live, None).await;
+                }
+                look.reset_immediately();
+            }
+            _ = sweep.tick() => {
+                if let Err(error) = appliance.uploads().forget_old() {
+                    tracing::error!(%error, "old uploads cannot be removed");
+                }
+            }
+            () = sleep_until(told_until.unwrap_or_else(Instant::now)), if told_until.is_some() => {
+                told_until = None;
+                if let Some(plan) = plan {
+                    begin(appliance, &plan).await;
+                }
+            }
+            _ = look.tick(), if plan.is_some() && told_until.is_none() => {
+                let Some(plan) = plan else { continue };
+                // A silent engine or box is asked again: the plan stays.
+                let Ok(present) = participants(live).await else { continue };
+                empty_since = match present {
+                    0 => empty_since.or_else(|| Some(Instant::now())),
+                    _ => None,
+                };
+                let is_empty = empty_since.is_some_and(|since| since.elapsed() >= schedule.patience.empty_for);
+                if !matches!(has_come(appliance, &plan, is_empty).await, Ok(true)) {
+                    continue;
+                }
+                match present {
+                    0 => begin(appliance, &plan).await,
+                    _ => {
+                        announce(live, Some(schedule.patience.notice)).await;
+                        told_until = Some(Instant::now() + schedule.patience.notice);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether the box would restart for this plan now.
+async fn has_come(appliance: &Appliance, plan: &Plan, is_empty: bool) -> Result<bool, Problem> {
+    // Times of day are asked of the box only when they can matter.
+    let minute = match plan.when {
+        When::Now | When::Idle => Minute::new(0),
+        When::Window { .. } => Minute::new(appliance.time().await?.minute_of_day()),
+    };
+    if !plan.when.has_come(minute, is_empty) {
+        return Ok(false);
+    }
+    let boot = appliance.status().await?.boot;
+    if boot != plan.boot {
+        appliance.restart().set(&boot, None)?;
+        return Ok(false);
+    }
+    // Nobody is told of a restart that the box would refuse.
+    Ok(!appliance.progress().await?.is_running())
+}
+
+/// Restarts the machine. What the box refuses now it may do later: the plan stays.
+async fn begin(appliance: &Appliance, plan: &Plan) {
+    tracing::info!("the planned restart begins");
+    let done = appliance.tell(&Request::Restart).await;
+    let done = done.and_then(|()| appliance.restart().set(&plan.boot, None));
+    if let Err(problem) = done {
+        tracing::warn!(code = %problem.code(), "the planned restart did not begin");
+    }
+}
+
+/// Tells everybody in a room that the box restarts, or that it does not after all.
+async fn announce(live: &dyn LiveRooms, within: Option<Duration>) {
+    let seconds = within.map(|time| time.as_secs());
+    let data = serde_json::json!({ "seconds": seconds }).to_string();
+    let Ok(rooms) = live.list_rooms(Vec::new()).await else {
+        return;
+    };
+    for room in rooms.into_iter().filter(|room| room.num_participants > 0) {
+        let request = proto::SendDataRequest {
+            room: room.name,
+            data: data.clone().into_bytes(),
+            kind: proto::data_packet::Kind::Reliable.into(),
+            topic: Some(TOPIC.to_owned()),
+            ..Default::default()
+        };
+        // A room that has just closed has nobody to tell.
+        let _ = live.send_data(request).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minute(text: &str) -> Minute {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn times_of_day_are_read_as_they_are_written() {
+        for text in ["00:00", "07:05", "23:59"] {
+            assert_eq!(minute(text).to_string(), text);
+        }
+        for wrong in [
+            "24:00",
+            "7:05",
+            "07:60",
+            "0705",
+            "",
+            ":",
+            "+1:00",
+            "07:5",
+            "٠٧:٠٥",
+        ] {
+            assert!(wrong.parse::<Minute>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_window_may_pass_midnight_and_ends() {
+        for (from, to, now, is_in) in [
+            ("22:00", "05:00", "21:59", false),
+            ("22:00", "05:00", "22:00", true),
+            ("22:00", "05:00", "00:00", true),
+            ("22:00", "05:00", "04:59", true),
+            ("22:00", "05:00", "05:00", false),
+            ("01:00", "02:00", "01:30", true),
+            ("01:00", "02:00", "12:00", false),
+        ] {
+            let window = |force| When::Window {
+                from: minute(from),
+                to: minute(to),
+                force,
+            };
+            let now = minute(now);
+            assert_eq!(
+                window(false).has_come(now, true),
+                is_in,
+                "{from} {to} {now}"
+            );
+            assert!(!window(false).has_come(now, false));
+            let last = now == minute("04:59");
+            assert_eq!(window(true).has_come(now, false), last, "{from} {to} {now}");
+        }
+    }
+
+    #[test]
+    fn a_plan_is_of_one_start_of_the_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("restart.json");
+        let window = When::Window {
+            from: minute("22:00"),
+            to: minute("05:00"),
+            force: true,
+        };
+        let kept = || Schedule::new(&file, Patience::default());
+        let schedule = kept();
+        assert_eq!(schedule.planned("one"), None);
+        schedule.set("one", Some(window)).unwrap();
+        let again = kept();
+        assert_eq!(again.planned("one"), Some(window));
+        assert_eq!(again.planned("two"), None);
+        again.set("one", None).unwrap();
+        again.set("one", None).unwrap();
+        assert_eq!(kept().planned("one"), None);
+        std::fs::write(&file, "half a li").unwrap();
+        assert_eq!(kept().planned("one"), None);
+    }
+}
