@@ -1,6 +1,7 @@
 //! The pages as a person meets them, in Chromium: every page is looked at (screenshots in the
 //! artefact folder), walked with the keyboard and checked for accessibility.
 
+use palabre_tests::bench::Bench;
 use palabre_tests::network::{HOST, isolated};
 use palabre_tests::peer::{Peer, write_tone};
 use palabre_tests::program::Program;
@@ -294,4 +295,158 @@ fn the_page_comes_back_by_itself_and_a_shut_microphone_stays_shut() {
     });
     seen(&mut bao, anne_open);
     std::fs::remove_file(&tone).expect("the tone file is there");
+}
+
+/// Waits until the box has run this of the system's programs.
+fn until_said(bench: &Bench, line: &str) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !bench.said().iter().any(|said| said == line) {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{line}: only {:?}",
+            bench.said()
+        );
+        std::thread::yield_now();
+    }
+}
+
+fn choose(browser: &mut Peer, path: &str) {
+    browser.call(json!({"do": "choose", "selector": "input[type=file]", "path": path}));
+}
+
+/// The real program and the real service, on a box made of files: nothing restarts but what is written down.
+#[test]
+fn the_box_is_updated_and_set_up_from_its_page() {
+    if !isolated() {
+        return;
+    }
+    let Some(mut anne) = Peer::chromium("anne", None) else {
+        return;
+    };
+    let bench = Bench::new();
+    let (socket, image) = (bench.text("box.sock"), bench.text("image.json"));
+    let mut program = Program::start(&[
+        ("PALABRE__SIP__ENABLED", "false"),
+        ("PALABRE__APPLIANCE__SOCKET", &socket),
+        ("PALABRE__APPLIANCE__IMAGE", &image),
+    ]);
+    let _service = bench.serve_for(bench.owner(), &program.folder().join("upload"), &[]);
+    program.claim();
+
+    // From the start page, with the password.
+    anne.call(json!({"do": "goto", "url": format!("{}/admin/appliance", program.url)}));
+    fill(&mut anne, "input[name=password]", PASSWORD);
+    anne.call(json!({"do": "press", "key": "Enter"}));
+    seen(&mut anne, "text=palabre-test");
+    click(&mut anne, "text=Accueil");
+    click(&mut anne, "text=Le boîtier");
+    seen(&mut anne, "text=Clés de développement");
+    seen(&mut anne, ".progress");
+    look(&mut anne, "17-boitier");
+    assert_accessible(&mut anne, "appliance");
+
+    // An upload that was cut elsewhere goes on here.
+    let two = bench.packed(2);
+    let bytes = std::fs::read(&two).expect("a bundle");
+    let length = bytes.len().to_string();
+    let headers = [
+        ("Tus-Resumable", "1.0.0"),
+        ("Upload-Length", length.as_str()),
+        ("Upload-Metadata", "filename Mi5wbGJ1"),
+    ];
+    let (status, headers, _) = program.send("POST", "/api/v1/appliance/uploads", &headers, b"");
+    assert_eq!(status, 201);
+    let place = headers["location"].to_str().expect("a path").to_owned();
+    let headers = [
+        ("Tus-Resumable", "1.0.0"),
+        ("Content-Type", "application/offset+octet-stream"),
+        ("Upload-Offset", "0"),
+    ];
+    let half = &bytes[..bytes.len() / 2];
+    assert_eq!(program.send("PATCH", &place, &headers, half).0, 204);
+    seen(&mut anne, "text=2.plbu est arrivé en partie");
+    look(&mut anne, "18-boitier-envoi-interrompu");
+    choose(&mut anne, &two);
+    seen(&mut anne, "text=La version 2 est installée");
+    look(&mut anne, "19-boitier-installe");
+    assert_accessible(&mut anne, "appliance, installed");
+    assert_eq!(bench.entries(), ["palabre_1.efi", "palabre_2+3-0.efi"]);
+
+    // Planned, cancelled, and now.
+    seen(&mut anne, "text=Démarrer la version 2");
+    click(&mut anne, "text=Dans une plage horaire");
+    fill(&mut anne, "input[name=from]", "23:30");
+    click(&mut anne, "text=Programmer");
+    seen(&mut anne, "text=Redémarrage prévu entre 23:30 et 05:00");
+    look(&mut anne, "20-boitier-programme");
+    assert_accessible(&mut anne, "appliance, planned");
+    click(&mut anne, "text=Annuler le redémarrage prévu");
+    click(&mut anne, "text=Tout de suite");
+    click(&mut anne, "text=Redémarrer maintenant");
+    seen(&mut anne, "[role=alertdialog]");
+    assert_accessible(&mut anne, "appliance, asked again");
+    click(&mut anne, "[role=alertdialog] .danger");
+    until_said(&bench, "systemctl --no-block reboot");
+    bench.runs(2);
+    seen(&mut anne, "text=La version en service est à l’essai");
+    bench.good(&["mark-good"]);
+
+    // A bad one.
+    let mut bytes = std::fs::read(bench.packed(3)).expect("a bundle");
+    let last = bytes.len() - 5;
+    bytes[last] ^= 1;
+    let changed = bench.text("changed.plbu");
+    std::fs::write(&changed, bytes).expect("a file");
+    choose(&mut anne, &changed);
+    seen(&mut anne, "text=La mise à jour est abîmée");
+    look(&mut anne, "21-boitier-refus");
+    assert_accessible(&mut anne, "appliance, refused");
+
+    // The network, on trial and kept.
+    click(&mut anne, "text=Fixe");
+    fill(&mut anne, "input[name=network-address]", "192.0.2.10/24");
+    fill(&mut anne, "input[name=network-gateway]", "192.0.2.300");
+    click(&mut anne, "text=Essayer ces réglages");
+    seen(&mut anne, "text=Une valeur saisie n’est pas utilisable");
+    fill(&mut anne, "input[name=network-gateway]", "192.0.2.1");
+    click(&mut anne, "text=Essayer ces réglages");
+    seen(&mut anne, "text=Réglages à l’essai");
+    look(&mut anne, "22-boitier-reseau");
+    assert_accessible(&mut anne, "appliance, network on trial");
+    click(&mut anne, "text=Garder ces réglages");
+    until_said(&bench, "systemctl --no-block try-restart palabre.service");
+
+    // The clock and the certificate.
+    fill(&mut anne, "input[name=zone]", "Europe/Paris");
+    click(&mut anne, "text=Enregistrer");
+    seen(&mut anne, "text=C’est enregistré");
+    click(&mut anne, "text=Créer un certificat autosigné");
+    click(&mut anne, "[role=alertdialog] .danger");
+    seen(&mut anne, "text=Le boîtier a signé ce certificat lui-même");
+    assert_accessible(&mut anne, "appliance, certificate");
+
+    // The support bundle is there to be taken.
+    let script = "fetch('/api/v1/appliance/support').then(r => r.headers.get('content-type'))";
+    let kind = anne.call(json!({"do": "evaluate", "script": script}));
+    assert_eq!(kind["value"], "application/gzip");
+
+    // The end of the data wants the name of the box.
+    click(&mut anne, "text=Remettre à neuf");
+    seen(&mut anne, "[role=alertdialog] .danger[data-disabled]");
+    assert_accessible(&mut anne, "appliance, end of the data");
+    fill(&mut anne, "input[name=confirm]", "palabre-test");
+    look(&mut anne, "23-boitier-remise-a-neuf");
+    let before = bench.said().len();
+    click(&mut anne, "[role=alertdialog] .danger");
+    seen(&mut anne, "text=Le boîtier redémarre");
+    assert_eq!(bench.said().len(), before + 1);
+
+    // In English, and on a small screen.
+    click(&mut anne, "button[aria-label$=English]");
+    seen(&mut anne, "text=Download the support bundle");
+    look(&mut anne, "24-appliance-english");
+    assert_accessible(&mut anne, "appliance, English");
+    anne.call(json!({"do": "viewport", "width": 360, "height": 740}));
+    look(&mut anne, "25-appliance-small");
+    assert_accessible(&mut anne, "appliance, small screen");
 }

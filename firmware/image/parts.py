@@ -31,6 +31,10 @@ def crates(lines):
     return sorted(found)
 
 
+# Licences that an npm package names in its readme and not in its package.json, of the versions that were read.
+READ = {("combine-errors", "3.0.3"): "MIT"}
+
+
 def pages(lock):
     """(name, version, licence, integrity, path) of each npm package that the pages may hold, in order. What only builds or
     tests them is left out, and so is what they could do without and only building brings."""
@@ -40,7 +44,8 @@ def pages(lock):
     for path, entry in lock["packages"].items():
         if path and not entry.get("dev") and not entry.get("devOptional") and not entry.get("link"):
             name = entry.get("name") or path.rpartition("node_modules/")[2]
-            found.append((name, entry["version"], entry.get("license", ""), entry.get("integrity", ""), path))
+            licence = entry.get("license") or READ.get((name, entry["version"]), "")
+            found.append((name, entry["version"], licence, entry.get("integrity", ""), path))
     return sorted(found)
 
 

@@ -54,6 +54,7 @@ const here_commands = {
   screenshot: async ({ path, full = false }) => { await page.screenshot({ path, fullPage: full }); return {}; },
   click: async ({ selector }) => { await page.locator(selector).first().click({ timeout: 15000 }); return {}; },
   fill: async ({ selector, value }) => { await page.locator(selector).first().fill(value, { timeout: 15000 }); return {}; },
+  choose: async ({ selector, path }) => { await page.locator(selector).first().setInputFiles(path, { timeout: 15000 }); return {}; },
   press: async ({ key }) => { await page.keyboard.press(key); return {}; },
   text: async ({ selector }) => ({ text: await page.locator(selector).first().innerText({ timeout: 15000 }) }),
   seen: async ({ selector, timeout = 15000 }) => { await page.locator(selector).first().waitFor({ timeout }); return {}; },

@@ -4,6 +4,7 @@ import { type Box, type Door, api, digits } from './api';
 import { Page } from './kit/Page';
 import { go, useAddress } from './kit/route';
 import { sentence } from './kit/problem';
+import { Appliance } from './pages/Appliance';
 import { Claim } from './pages/Claim';
 import { Home } from './pages/Home';
 import { Meeting } from './pages/Meeting';
@@ -40,9 +41,10 @@ export function App() {
   if (!box) return <Page title="Palabre"><p className="quiet" role="status">…</p></Page>;
   if (address.startsWith('/admin') && !signedIn) {
     return box.claimed
-      ? <SignIn onDone={() => { setSignedIn(true); go('/'); }} />
+      ? <SignIn onDone={() => { setSignedIn(true); if (address.split('#')[0] === '/admin') go('/'); }} />
       : <Claim onDone={() => { setBox({ ...box, claimed: true }); setSignedIn(true); go('/'); }} />;
   }
+  if (box.appliance && address.split('#')[0] === '/admin/appliance') return <Appliance />;
   if (address.split('#')[0] === '/' || address.startsWith('/admin')) {
     return <Home box={box} signedIn={signedIn} onSignedOut={() => setSignedIn(false)} />;
   }

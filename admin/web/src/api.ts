@@ -8,6 +8,7 @@ export interface Phone {
 
 export interface Box {
   claimed: boolean;
+  appliance: boolean;
   version: string;
   phone: Phone;
 }
@@ -44,7 +45,19 @@ export class Problem extends Error {
   }
 }
 
-async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+/** A refusal out of an answer's status, body and `retry-after`. */
+export function refusal(status: number, text: string, wait: string | null): Problem {
+  let problem: { code?: string; detail?: string } = {};
+  try {
+    problem = (JSON.parse(text) ?? {}) as typeof problem;
+  } catch {
+    // Not one of ours: the status says all there is.
+  }
+  const seconds = Number(wait);
+  return new Problem(problem.code ?? 'unknown', status, problem.detail ?? '', seconds > 0 ? seconds : null);
+}
+
+export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
   let response: Response;
   try {
     response = await fetch(`/api/v1${path}`, {
@@ -62,18 +75,12 @@ async function call<T>(method: string, path: string, body?: unknown): Promise<T>
   }
   if (response.status === 204) return undefined as T;
   const text = await response.text();
-  let answer: unknown = null;
+  if (!response.ok) throw refusal(response.status, text, response.headers.get('retry-after'));
   try {
-    answer = text ? JSON.parse(text) : null;
+    return (text ? JSON.parse(text) : null) as T;
   } catch {
-    answer = null;
+    return null as T;
   }
-  if (!response.ok) {
-    const problem = (answer ?? {}) as { code?: string; detail?: string };
-    const wait = Number(response.headers.get('retry-after'));
-    throw new Problem(problem.code ?? 'unknown', response.status, problem.detail ?? '', wait > 0 ? wait : null);
-  }
-  return answer as T;
 }
 
 export const api = {

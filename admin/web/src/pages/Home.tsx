@@ -13,7 +13,12 @@ export function Home({ box, signedIn, onSignedOut }: { box: Box; signedIn: boole
   const { t } = useTranslation();
   const signOut = () => void api.signOut().finally(onSignedOut);
   const actions = signedIn
-    ? <Button className="button quiet" onPress={signOut}>{t('home.signOut')}</Button>
+    ? (
+      <>
+        {box.appliance && <Button className="button quiet" onPress={() => go('/admin/appliance')}>{t('appliance.title')}</Button>}
+        <Button className="button quiet" onPress={signOut}>{t('home.signOut')}</Button>
+      </>
+    )
     : <Button className="button quiet" onPress={() => go('/admin')}>{t('home.signIn')}</Button>;
   return (
     <Page title={t('home.title')} actions={actions} wide>
