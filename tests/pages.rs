@@ -450,3 +450,60 @@ fn the_box_is_updated_and_set_up_from_its_page() {
     look(&mut anne, "25-appliance-small");
     assert_accessible(&mut anne, "appliance, small screen");
 }
+
+#[test]
+fn people_in_a_meeting_are_told_before_the_box_restarts() {
+    if !isolated() {
+        return;
+    }
+    let tone = std::env::temp_dir().join(format!("palabre-told-{}.wav", std::process::id()));
+    write_tone(&tone, 440);
+    let Some(mut anne) = Peer::chromium("anne", Some(&tone)) else {
+        return;
+    };
+    let bench = Bench::new();
+    let (socket, image) = (bench.text("box.sock"), bench.text("image.json"));
+    let media = format!("{HOST}:7880");
+    let mut program = Program::start(&[
+        ("PALABRE__MEDIA__BIND", media.as_str()),
+        ("PALABRE__SIP__ENABLED", "false"),
+        ("PALABRE__APPLIANCE__SOCKET", &socket),
+        ("PALABRE__APPLIANCE__IMAGE", &image),
+    ]);
+    let _service = bench.serve_for(bench.owner(), &program.folder().join("upload"), &[]);
+    program.claim();
+    let room = program.create_room("Conseil");
+    enters(
+        &mut anne,
+        &program,
+        room["code"].as_str().expect("a code"),
+        "Anne",
+    );
+    // Nobody can be told before the connection is there.
+    seen(&mut anne, ".tile:has-text('Anne'):not(:has(.tile-muted))");
+
+    let path = "/api/v1/appliance/restart";
+    let now = json!({"when": "now"});
+    program.ok("PUT", path, Some(&now));
+    let banner = ".banner:has-text('Le boîtier redémarre dans 30 secondes')";
+    seen(&mut anne, banner);
+    look(&mut anne, "26-redemarrage-annonce");
+    assert_accessible(&mut anne, "room, restart announced");
+    program.ok("DELETE", path, None);
+    let banners =
+        json!({"do": "evaluate", "script": "document.querySelectorAll('.banner').length"});
+    anne.until("it is called off", 30, &banners, |count| {
+        count["value"] == 0
+    });
+    assert!(bench.said().is_empty());
+
+    program.ok("PUT", path, Some(&now));
+    seen(&mut anne, banner);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while bench.said().is_empty() {
+        assert!(std::time::Instant::now() < deadline, "it never restarted");
+        std::thread::yield_now();
+    }
+    assert_eq!(bench.said()[0], "systemctl --no-block reboot");
+    std::fs::remove_file(&tone).expect("the tone file is there");
+}

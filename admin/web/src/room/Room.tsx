@@ -8,6 +8,7 @@ import { CameraIcon, CameraOffIcon, CheckIcon, CloseIcon, CopyIcon, InviteIcon, 
 import { isFull } from '../kit/problem';
 import type { Choice } from '../pages/Prejoin';
 import { again, enter } from './join';
+import { RESTART, secondsLeft } from './restart';
 import { Tile, Voice, isPhone, shownName } from './Tile';
 import { columns, useParticipants } from './useParticipants';
 
@@ -28,6 +29,7 @@ export function Room({ ticket, room, door, choice, onLeft }: { ticket: Ticket; r
   const [panel, setPanel] = useState<Panel>(null);
   const [said, setSaid] = useState('');
   const [away, setAway] = useState(false);
+  const [restart, setRestart] = useState<number | null>(null);
   const local = room.localParticipant;
   // What this person last asked for: coming back must never open a microphone that was shut.
   const wish = useRef({ microphone: choice.microphone, camera: choice.camera });
@@ -52,7 +54,11 @@ export function Room({ ticket, room, door, choice, onLeft }: { ticket: Ticket; r
     let over = false;
     const joined = (p: RemoteParticipant) => setSaid(t('room.joined', { name: shownName(p) }));
     const gone = (p: RemoteParticipant) => setSaid(t('room.gone', { name: shownName(p) }));
-    const back = () => { setAway(false); setSaid(t('room.reconnected')); };
+    const back = () => { setAway(false); setRestart(null); setSaid(t('room.reconnected')); };
+    // Of the box itself: what a participant says has a participant.
+    const told = (payload: Uint8Array, from?: RemoteParticipant, _kind?: unknown, topic?: string) => {
+      if (topic === RESTART && !from) setRestart(secondsLeft(payload));
+    };
     // livekit-client tries by itself first; when it gives up, a fresh token is asked for.
     const lost = async (reason?: DisconnectReason) => {
       if (over) return;
@@ -61,6 +67,7 @@ export function Room({ ticket, room, door, choice, onLeft }: { ticket: Ticket; r
         return;
       }
       setAway(true);
+      setRestart(null);
       for (let wait = 500; !over; wait = Math.min(wait * 2, LONGEST_WAIT_MS)) {
         await new Promise((resolve) => setTimeout(resolve, wait * (0.75 + Math.random() / 2)));
         if (over) return;
@@ -80,11 +87,11 @@ export function Room({ ticket, room, door, choice, onLeft }: { ticket: Ticket; r
       }
     };
     room.on(RoomEvent.ParticipantConnected, joined).on(RoomEvent.ParticipantDisconnected, gone)
-      .on(RoomEvent.Reconnected, back).on(RoomEvent.Disconnected, lost);
+      .on(RoomEvent.Reconnected, back).on(RoomEvent.Disconnected, lost).on(RoomEvent.DataReceived, told);
     return () => {
       over = true;
       room.off(RoomEvent.ParticipantConnected, joined).off(RoomEvent.ParticipantDisconnected, gone)
-        .off(RoomEvent.Reconnected, back).off(RoomEvent.Disconnected, lost);
+        .off(RoomEvent.Reconnected, back).off(RoomEvent.Disconnected, lost).off(RoomEvent.DataReceived, told);
     };
   }, [room, door, choice, onLeft, t]);
 
@@ -109,6 +116,7 @@ export function Room({ ticket, room, door, choice, onLeft }: { ticket: Ticket; r
       </header>
       <p className="unseen" role="status" aria-live="polite">{said}</p>
       {interrupted && <p role="alert" className="banner"><WarningIcon />{t('room.reconnecting')}</p>}
+      {restart !== null && !interrupted && <p role="alert" className="banner"><WarningIcon />{t('room.restart', { count: restart })}</p>}
       {!canPlay && (
         <p className="banner">
           {t('room.listenHelp')} <Button className="button" onPress={() => void room.startAudio()}>{t('room.listen')}</Button>
@@ -138,7 +146,7 @@ export function Room({ ticket, room, door, choice, onLeft }: { ticket: Ticket; r
         )}
       </main>
       {people.filter((p) => !p.isLocal).map((p) => <Voice key={p.sid} participant={p} />)}
-      {people.length === 1 && !panel && !interrupted && (
+      {people.length === 1 && !panel && !interrupted && restart === null && (
         <div className="alone"><p>{t('room.alone')}</p><Invite ticket={ticket} door={door} /></div>
       )}
       <footer className="controls" role="toolbar" aria-label={t('room.controls')}>
