@@ -176,6 +176,16 @@ fn the_other_version_and_the_end_of_the_data_are_one_question_away() {
 }
 
 #[test]
+fn who_asks_for_the_end_of_the_machine_hears_that_it_comes() {
+    let bench = Bench::new();
+    let service = bench.serve();
+    // The end of the machine begins with the services: at once, before systemctl has ended.
+    bench.tool("systemctl", "kill -TERM $PPID");
+    done(&service.socket, &Request::Restart);
+    assert!(service.ended());
+}
+
+#[test]
 fn while_an_installation_runs_nothing_else_changes_the_box() {
     let bench = Bench::new();
     let service = bench.serve();

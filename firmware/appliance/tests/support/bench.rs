@@ -320,6 +320,11 @@ impl Service {
         self.end();
     }
 
+    /// Waits until it has ended by itself: whether it ended well.
+    pub fn ended(mut self) -> bool {
+        self.child.wait().unwrap().success()
+    }
+
     fn end(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -16,10 +16,10 @@ use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
+use nix::sys::signal::{SigSet, Signal};
 use palabre_appliance::arguments::{Arguments, Usage};
 use palabre_appliance::history::What;
 use palabre_appliance::service::{
@@ -86,16 +86,16 @@ impl Line {
             support: Mutex::default(),
         });
         service.settle();
-        let open = Arc::new(AtomicUsize::new(0));
+        let open = Arc::new(Open::default());
+        leave_politely(&open).map_err(|error| Failed::said("system", error))?;
         for stream in listener.incoming() {
             let Ok(stream) = stream else {
                 std::thread::sleep(PAUSE);
                 continue;
             };
-            let place = Connection(Arc::clone(&open));
-            if open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS {
+            let Some(place) = Connection::of(&open) else {
                 continue;
-            }
+            };
             let service = Arc::clone(&service);
             let thread = std::thread::Builder::new().name("question".to_owned());
             // Without a thread the connection closes, and the program says that the box is silent.
@@ -125,13 +125,60 @@ impl Line {
     }
 }
 
+/// The connections there are.
+#[derive(Default)]
+struct Open {
+    count: Mutex<usize>,
+    fewer: Condvar,
+}
+
+impl Open {
+    fn count(&self) -> MutexGuard<'_, usize> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A connection that counts until it is dropped.
-struct Connection(Arc<AtomicUsize>);
+struct Connection(Arc<Open>);
+
+impl Connection {
+    fn of(open: &Arc<Open>) -> Option<Self> {
+        let mut count = open.count();
+        let has_place = *count < CONNECTIONS;
+        has_place.then(|| {
+            *count += 1;
+            Self(Arc::clone(open))
+        })
+    }
+}
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        *self.0.count() -= 1;
+        self.0.fewer.notify_all();
     }
+}
+
+/// Lets who has asked for the end of the machine hear that it comes: that end begins with the end of this program. To be
+/// called before there are other threads.
+fn leave_politely(open: &Arc<Open>) -> std::io::Result<()> {
+    let mut ends = SigSet::empty();
+    ends.add(Signal::SIGTERM);
+    ends.thread_block()?;
+    let open = Arc::clone(open);
+    let leave = move || {
+        // An error is none that could end: the signal was blocked.
+        let _ = ends.wait();
+        let count = open.count();
+        let _ = open
+            .fewer
+            .wait_timeout_while(count, PATIENCE, |count| *count > 0);
+        std::process::exit(0);
+    };
+    std::thread::Builder::new()
+        .name("end".to_owned())
+        .spawn(leave)
+        .map(drop)
 }
 
 /// What all connections share.
