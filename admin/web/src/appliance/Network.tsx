@@ -34,9 +34,7 @@ function Tried({ state, reload }: { state: NetworkState; reload: () => Promise<v
   const { act, busy, said } = useAct(() => void reload());
   const tried = state.tried;
   if (!tried) return null;
-  const host = tried.network.address?.split('/')[0];
-  const shown = host?.includes(':') ? `[${host}]` : host;
-  const address = shown ? `${location.protocol}//${shown}${location.port ? `:${location.port}` : ''}/admin/appliance` : null;
+  const address = pageAt(tried.network);
   return (
     <div className="notice">
       <div className="stack">
@@ -52,6 +50,14 @@ function Tried({ state, reload }: { state: NetworkState; reload: () => Promise<v
   );
 }
 
+/** Where this page will be, when that is known. */
+function pageAt(network: Settings): string | null {
+  const host = network.address?.split('/')[0];
+  if (!host) return null;
+  const shown = host.includes(':') ? `[${host}]` : host;
+  return `${location.protocol}//${shown}${location.port ? `:${location.port}` : ''}/admin/appliance`;
+}
+
 const list = (text: string) => text.split(/[\s,;]+/).filter(Boolean);
 
 function Form({ kept, reload }: { kept: Settings; reload: () => Promise<void> }) {
@@ -59,6 +65,8 @@ function Form({ kept, reload }: { kept: Settings; reload: () => Promise<void> })
   const { act, busy, said } = useAct(() => void reload());
   const [how, setHow] = useState<'dhcp' | 'fixed'>(kept.address ? 'fixed' : 'dhcp');
   const [fields, setFields] = useState(() => texts(kept));
+  // A box that has left its address answers no more: where it went must be here before.
+  const [target, setTarget] = useState<string | null>(null);
   const before = JSON.stringify(kept);
   // Somebody else may have changed it.
   useEffect(() => {
@@ -82,6 +90,7 @@ function Form({ kept, reload }: { kept: Settings; reload: () => Promise<void> })
       vlan: vlan ? Number(vlan) : null,
       interface: fields.interface.trim() || null,
     };
+    setTarget(pageAt(network));
     void act(() => appliance.tryNetwork(network));
   }
   return (
@@ -104,6 +113,9 @@ function Form({ kept, reload }: { kept: Settings; reload: () => Promise<void> })
       <p className="quiet">{t('appliance.networkHelp')}</p>
       <Button type="submit" className="button" isDisabled={busy}>{t('appliance.tryNetwork')}</Button>
       {said}
+      <div aria-live="polite">
+        {target && <p className="notice">{t('appliance.networkMoves')} <a href={target}>{target}</a></p>}
+      </div>
     </form>
   );
 }
