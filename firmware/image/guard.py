@@ -84,7 +84,7 @@ def guarded(t, arch="amd64"):
 
         t.step("version 2: another kernel image of ours opens /var, and what is in it is still there")
         since = t.update(box, 2, None)
-        box.said(r"Palabre \S+\+2\s", 120 * t.SLACK, since)
+        box.said(r"Palabre \S+\+2\n", 120 * t.SLACK, since)
         opens_without_a_word(t, box, since)
         box.said(r"version 2 is good", 120 * t.SLACK, since)
         has(box, room)

@@ -118,6 +118,19 @@ def has_room(box, room):
         raise Failed(f"the room made before is gone: {status} {rooms}")
 
 
+def names_of_rooms(box):
+    """Of all pages of the list; the last status beside them."""
+    names, page = set(), ""
+    while True:
+        status, answer = box.api("GET", "/api/v1/rooms" + page)
+        if status != 200:
+            return status, names
+        names.update(room["name"] for room in answer["rooms"])
+        if answer.get("next") is None:
+            return status, names
+        page = f"?before={answer['next']}"
+
+
 def write_until_dead(box, after):
     """Makes rooms, one after the other, until the power goes `after` seconds later. The names that were acknowledged."""
     acknowledged = []

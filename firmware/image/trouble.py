@@ -114,7 +114,7 @@ def full(t, arch="amd64"):
         since = box.mark()
         box.qmp("system_reset")
         box.said(r"TEST: 0 KiB are left", 90 * t.SLACK, since)
-        box.said(r"Palabre \S+\+5\s", 60 * t.SLACK, since)
+        box.said(r"Palabre \S+\+5\n", 60 * t.SLACK, since)
         t.note("power on to /readyz with a full disk", box.ready(60 * t.SLACK), "s")
         has(box, room)
         t.step("and while it runs: what is stored is read, what is new is refused with 507 and the reason")

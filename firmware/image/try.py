@@ -12,6 +12,7 @@ import kit
 import outside
 import trouble
 import try_faults
+import try_page
 import try_room
 from box import WORK, Box, Failed, fresh
 
@@ -59,6 +60,8 @@ def life(arch):
 
 SCENARIOS = {
     "life": lambda: life("amd64"),
+    "asked": lambda: try_page.asked(kit),
+    "settings": lambda: try_page.settings(kit),
     "broken": lambda: try_faults.broken(kit),
     "damaged": lambda: try_faults.damaged(kit),
     "worn": lambda: try_faults.worn(kit),

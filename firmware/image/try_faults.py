@@ -4,7 +4,6 @@ damaged on the disk, power that goes in the middle of an installation or of writ
 Each scenario starts from a box of its own, so that one can be run alone: try.py NAME.
 """
 
-import json
 import os
 import random
 import shutil
@@ -40,7 +39,7 @@ def broken(kit, arch="amd64"):
             reason = (said.group(1) or said.group(2)).strip()
             if check not in reason:
                 raise Failed(f"version {version} went back for another reason: {reason}")
-            box.said(r"Palabre \S+\+1\s", 900, box.text.index(said.group(0), since))
+            box.said(r"Palabre \S+\+1\n", 900, box.text.index(said.group(0), since))
             kit.note(f"return from version {version} ({what})", time.monotonic() - began, "s", 360)
             box.ready(120 * kit.SLACK)
             print("      " + reason, flush=True)
@@ -61,7 +60,7 @@ def damaged(kit, arch="amd64"):
         since = box.mark()
         box.start()
         began = time.monotonic()
-        box.said(r"Palabre \S+\+1\s", 900 * kit.SLACK, since)
+        box.said(r"Palabre \S+\+1\n", 900 * kit.SLACK, since)
         kit.note("return from a damaged root", time.monotonic() - began, "s", 360)
         if "Palabre 0.1.0+2\n" in box.text[since:]:
             raise Failed("the damaged version served")
@@ -84,7 +83,7 @@ def worn(kit, arch="amd64"):
         box.start()
         began = time.monotonic()
         print("      " + box.said(r"version 2 was started 3 times in a row[^\n]*", 900 * kit.SLACK, since).group(0).strip())
-        box.said(r"Palabre \S+\+1\s", 300 * kit.SLACK, since)
+        box.said(r"Palabre \S+\+1\n", 300 * kit.SLACK, since)
         kit.note("return from a version that was damaged after it had proved good", time.monotonic() - began, "s", 360)
         print("      " + box.said(r"version 2 failed: [^\n]*", 120 * kit.SLACK, since).group(0).strip())
         kit.sign_in(box)
@@ -94,7 +93,7 @@ def worn(kit, arch="amd64"):
         box.qmp("system_reset")
         box.gone(30 * kit.SLACK)
         box.ready(120 * kit.SLACK)
-        box.said(r"Palabre \S+\+1\s", 60 * kit.SLACK, since)
+        box.said(r"Palabre \S+\+1\n", 60 * kit.SLACK, since)
         if box.seen(r"never served", since):
             raise Failed("starts are still counted against a version")
 
@@ -134,7 +133,7 @@ def power(kit, arch="amd64"):
             since = box.mark()
             box.start()
             slowest = max(slowest, box.ready(900 * kit.SLACK))
-            version = int(box.said(r"Palabre \S+\+(\d+)\s", 60 * kit.SLACK, since).group(1))
+            version = int(box.said(r"Palabre \S+\+(\d+)\n", 60 * kit.SLACK, since).group(1))
             ended[version] += 1
             kit.sign_in(box)
             kit.has_room(box, room)
@@ -152,9 +151,8 @@ def power(kit, arch="amd64"):
             box.start()
             slowest = max(slowest, box.ready(900 * kit.SLACK))
             kit.sign_in(box)
-            status, rooms = box.api("GET", "/api/v1/rooms")
-            there = json.dumps(rooms)
-            lost = [name for name in acknowledged if f'"{name}"' not in there]
+            status, there = kit.names_of_rooms(box)
+            lost = [name for name in acknowledged if name not in there]
             if status != 200 or lost:
                 raise Failed(f"{len(lost)} of {len(acknowledged)} acknowledged rooms are gone: {lost[:3]}")
             print(f"      {len(acknowledged)} rooms were acknowledged, all are there", flush=True)

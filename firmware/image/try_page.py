@@ -1,0 +1,202 @@
+"""The box as its administrator uses it from the page: everything here goes through /api/v1/appliance. `kit` is kit.py."""
+
+import io
+import json
+import os
+import tarfile
+import time
+
+import outside
+from box import WORK, Box, Failed, fresh
+
+API = "/api/v1/appliance"
+TUS = {"Tus-Resumable": "1.0.0"}
+# As the page sends them.
+SLICE = 8 << 20
+
+
+def ask(box, method, path, body=None, expected=(200, 202, 204)):
+    status, answer = box.api(method, API + path, body)
+    if status not in expected:
+        raise Failed(f"{method} {path} was answered {status}: {answer}")
+    return answer
+
+
+def upload(box, path):
+    """Sends a file as tus clients do, and goes on where the box says it is after a slice that was cut short. Its id."""
+    with open(path, "rb") as file:
+        content = file.read()
+    status, headers, answer = box.send("POST", API + "/uploads", {**TUS, "Upload-Length": str(len(content))}, b"")
+    if status != 201:
+        raise Failed(f"the upload was answered {status}: {answer}")
+    place, offset, cut, retries = headers["Location"].removeprefix(box.page), 0, False, 5
+    while offset < len(content):
+        head = {**TUS, "Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
+        piece = content[offset:offset + SLICE]
+        if not cut and offset > len(content) // 2:
+            cut = True
+            # Says that more comes than comes: what a line that breaks looks like.
+            box.broken("PATCH", place, {**head, "Content-Length": str(len(piece))}, piece[:SLICE // 3])
+            _, headers, _ = box.send("HEAD", place, TUS)
+            went_on = int(headers["Upload-Offset"])
+            if not offset <= went_on < offset + len(piece):
+                raise Failed(f"after a cut slice the upload is at {went_on}, not between {offset} and {offset + len(piece)}")
+            print(f"      cut at {offset + SLICE // 3}, goes on at {went_on}", flush=True)
+            offset = went_on
+            continue
+        try:
+            status, headers, answer = box.send("PATCH", place, head, piece)
+        except OSError:
+            # Refused before all of it was sent.
+            status = 423
+        if status in (409, 423) and retries:
+            # What came of the cut slice was still being kept: clients of this protocol ask again where they are.
+            retries -= 1
+            _, headers, _ = box.send("HEAD", place, TUS)
+        elif status != 204:
+            raise Failed(f"a slice at {offset} was answered {status}: {answer}")
+        offset = int(headers["Upload-Offset"])
+    return place.rsplit("/", 1)[1]
+
+
+def installed(box, upload_id, within, meanwhile=lambda: None):
+    """Installs an upload, while something else happens; how it ended and what it took."""
+    began = time.monotonic()
+    ask(box, "POST", "/install", {"upload": upload_id})
+    meanwhile()
+    while (progress := ask(box, "GET", "/install"))["phase"] in ("verifying", "writing"):
+        if time.monotonic() > began + within:
+            raise Failed(f"the installation does not end: {progress}")
+        with box.news:
+            box.news.wait(0.2)
+    return progress, time.monotonic() - began
+
+
+def slots(box):
+    return [(slot["slot"], slot["version"], slot["state"]) for slot in ask(box, "GET", "")["slots"]]
+
+
+def until(box, what, holds, within):
+    """Asks the box until `holds` says so of its state."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            status, state = box.api("GET", API)
+            if status == 200 and holds(state):
+                return state
+        except OSError:
+            pass
+        if time.monotonic() > deadline:
+            raise Failed(f"{what}: not within {within} s")
+        with box.news:
+            box.news.wait(1)
+
+
+def asked(kit, arch="amd64"):
+    """An update by upload, a restart that waits for people to leave, the way back."""
+    with Box(arch, kit.out(arch, 1), fresh(os.path.join(WORK, "test", "asked"))) as box:
+        kit.step("version 1 starts and is claimed; its state")
+        box.start()
+        box.ready(120 * kit.SLACK)
+        status, _ = box.api("GET", API)
+        if status != 401:
+            raise Failed(f"whoever asks is answered {status}, not 401")
+        room = kit.claim_and_make_a_room(box)
+        state = ask(box, "GET", "")
+        if state["runs"]["version"] != 1 or state["on_trial"] or not state["runs"]["development"]:
+            raise Failed(f"another state than that of a new box: {state}")
+        before = slots(box)
+        print(f"      {state['host']}: {before}", flush=True)
+
+        kit.step("an upload with one bit changed is refused, and nothing is written")
+        bundle = kit.out(arch, 2, f"palabre-{arch}-core-2.plbu")
+        progress, _ = installed(box, upload(box, kit.tampered(bundle)), 120 * kit.SLACK)
+        if progress["phase"] != "refused" or slots(box) != before:
+            raise Failed(f"not refused, or not without a trace: {progress} {slots(box)}")
+        print(f"      {progress['refused']['code']}: {progress['refused']['detail']}", flush=True)
+
+        kit.step("version 2 is uploaded, in slices and with a cut, and installed; a call is made meanwhile")
+        began = time.monotonic()
+        identity = upload(box, bundle)
+        kit.note("upload of a bundle", time.monotonic() - began, "s")
+        calls = []
+        progress, took = installed(box, identity, 120 * kit.SLACK, lambda: calls.append(outside.call(box, room, 15 * kit.SLACK)))
+        if progress["phase"] != "done":
+            raise Failed(f"the update was refused: {progress}")
+        kit.note("install of version 2, by the API", took, "s", 40)
+        print(f"      {json.dumps(calls)}", flush=True)
+
+        kit.step("the restart waits until nobody is in a room, then version 2 proves good")
+        since = box.mark()
+        ask(box, "PUT", "/restart", {"when": "idle"})
+        box.said(r"Palabre \S+\+2\n", (60 + 120) * kit.SLACK, since)
+        until(box, "version 2 proves good", lambda state: state["runs"]["version"] == 2 and not state["on_trial"], 180 * kit.SLACK)
+        kit.has_room(box, room)
+        events = ask(box, "GET", "/history")["events"]
+        print(f"      {[(event['what'], event['version']) for event in events]}", flush=True)
+
+        kit.step("back to version 1")
+        since = box.mark()
+        ask(box, "POST", "/previous")
+        ask(box, "PUT", "/restart", {"when": "now"})
+        box.said(r"Palabre \S+\+1\n", 120 * kit.SLACK, since)
+        until(box, "version 1 runs again", lambda state: state["runs"]["version"] == 1 and not state["on_trial"], 180 * kit.SLACK)
+        kit.has_room(box, room)
+
+
+def settings(kit, arch="amd64"):
+    """Network, time, certificate, storage, support bundle, factory reset."""
+    with Box(arch, kit.out(arch, 1), fresh(os.path.join(WORK, "test", "settings"))) as box:
+        kit.step("version 1 starts and is claimed")
+        box.start()
+        box.ready(120 * kit.SLACK)
+        code = box.said(r"Claim code\s+(\S+)", 60 * kit.SLACK).group(1)
+        room = kit.claim_and_make_a_room(box)
+        state = ask(box, "GET", "")
+        kit.step("a network that nobody can reach goes back by itself")
+        try:
+            ask(box, "PUT", "/network", {"dhcp": False, "address": "192.0.2.7/24", "gateway": "192.0.2.1"})
+        except OSError:
+            # In force before the answer got out.
+            print("      no answer to that came through", flush=True)
+        box.gone(15 * kit.SLACK)
+        began = time.monotonic()
+        until(box, "the network comes back", lambda state: True, 180 * kit.SLACK)
+        kit.note("a wrong network goes back after", time.monotonic() - began, "s")
+        if ask(box, "GET", "/network")["kept"].get("address"):
+            raise Failed("the wrong network was kept")
+
+        kit.step("time, certificate, storage; the support bundle names nobody")
+        ask(box, "PUT", "/time", {"ntp": ["192.0.2.123"], "zone": "Europe/Paris"})
+        ask(box, "GET", "/time")
+        served = box.fingerprint()
+        ask(box, "POST", "/certificate/self-signed")
+        deadline = time.monotonic() + 60 * kit.SLACK
+        while box.fingerprint() == served:
+            if time.monotonic() > deadline:
+                raise Failed("the old certificate is still served")
+            with box.news:
+                box.news.wait(0.5)
+        print(f"      {ask(box, 'GET', '/storage')}", flush=True)
+        status, _, answer = box.send("GET", API + "/support", {})
+        if status != 200:
+            raise Failed(f"the support bundle was answered {status}: {answer[:300]}")
+        names = []
+        with tarfile.open(fileobj=io.BytesIO(answer)) as bundle_of_support:
+            for member in bundle_of_support:
+                names.append(member.name)
+                text = bundle_of_support.extractfile(member).read() if member.isfile() else b""
+                for secret in [code, kit.PASSWORD, room["name"], room["code"], outside.INSIDE]:
+                    if secret.encode() in text:
+                        raise Failed(f"{member.name} of the support bundle holds {secret!r}")
+        print(f"      {len(answer)} bytes: {', '.join(names)}", flush=True)
+
+        kit.step("factory reset: another name is refused; the box comes back new")
+        ask(box, "POST", "/factory-reset", {"host": "another"}, expected=(422,))
+        since = box.mark()
+        ask(box, "POST", "/factory-reset", {"host": state["host"]})
+        new = box.said(r"Claim code\s+(\S+)", 240 * kit.SLACK, since).group(1)
+        if new == code:
+            raise Failed("the claim code is the old one")
+        box.ready(15 * kit.SLACK)
+        kit.claim_and_make_a_room(box, new)
