@@ -64,7 +64,7 @@ def late(t, arch="amd64"):
         if not made - 3 * 365 * 86400 < clock < made + 86400:
             raise Failed(f"the clock says {time.strftime('%Y-%m-%d', time.gmtime(clock))}")
         # With an address to tell, Palabre starts anew, and with a new code.
-        code = box.said(r"Claim code\s+(\S+)", 60 * t.SLACK, since).group(1)
+        code = box.said(r"Claim code\s+(\S+)\s", 60 * t.SLACK, since).group(1)
         room = t.claim_and_make_a_room(box, code)
 
         t.step("the start of the data partition is destroyed: it is repaired without a question, the room is there")

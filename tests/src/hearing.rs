@@ -16,76 +16,102 @@ const APART: Dbfs = 40.0;
 /// in jitter buffers and in the telephone's own queue on a busy machine, in seconds.
 const SILENCED_WITHIN: f64 = 1.5;
 
-/// One recording, in which a party hears everything it must and nothing of what it must not.
+/// How often a party is listened to before its gaps are the product's fault: a browser that had too little of a busy machine
+/// plays with gaps for a second or two. More forgives more gaps, and takes longer to fail; a leak is never forgiven.
+const LISTENED: usize = 4;
+
+/// A party hears everything it must and nothing of what it must not. `listen` is asked again when what it gave has so many
+/// gaps that a leak could hide in them.
 ///
 /// # Panics
-/// With every level measured, when a tone is missing, when one leaks, or when the sound has so many
-/// gaps that a leak could hide in them.
-pub fn assert_hears(who: &str, wanted: &[u32], own: &[u32], heard: &Recording) {
-    assert_hears_at(PLAYED, who, wanted, own, heard);
+/// With every level measured, when a tone is missing, when one leaks, or when every recording has too many gaps.
+pub fn assert_hears(who: &str, wanted: &[u32], own: &[u32], listen: impl FnMut() -> Recording) {
+    assert_hears_at(PLAYED, who, wanted, own, listen);
 }
 
 /// The same of tones played at another level.
 ///
 /// # Panics
 /// As [`assert_hears`].
-pub fn assert_hears_at(played: Dbfs, who: &str, wanted: &[u32], own: &[u32], heard: &Recording) {
-    let heard = heard.last(3.0);
-    let levels: Vec<(u32, Dbfs)> = wanted
-        .iter()
-        .map(|hz| (*hz, heard.tone(f64::from(*hz)).round()))
-        .collect();
-    let quietest = levels.iter().map(|(_, level)| *level).fold(0.0, f64::min);
-    let limit = quietest - APART;
-    let leaks: Vec<(u32, Dbfs, usize, usize)> = own
-        .iter()
-        .map(|hz| {
-            let leak = heard.leak(*hz, wanted);
-            (*hz, leak.level.round(), leak.hidden(limit), leak.windows)
-        })
-        .collect();
-    let said = format!(
-        "{who}: hears {levels:?}; of what it must not: (Hz, dBFS, windows spoilt, of) {leaks:?}"
-    );
-    println!("{said}");
-    heard.keep(who);
-    assert!(quietest > played - LOST, "a tone is missing: {said}");
-    for (_, level, hidden, windows) in leaks {
-        assert!(level <= limit, "a tone leaks: {said}");
-        assert!(
-            windows >= 10 && hidden * 4 <= windows,
-            "too many gaps: {said}"
+pub fn assert_hears_at(
+    played: Dbfs,
+    who: &str,
+    wanted: &[u32],
+    own: &[u32],
+    mut listen: impl FnMut() -> Recording,
+) {
+    let mut said = String::new();
+    for _ in 0..LISTENED {
+        let heard = listen().last(3.0);
+        let levels: Vec<(u32, Dbfs)> = wanted
+            .iter()
+            .map(|hz| (*hz, heard.tone(f64::from(*hz)).round()))
+            .collect();
+        let quietest = levels.iter().map(|(_, level)| *level).fold(0.0, f64::min);
+        let limit = quietest - APART;
+        let leaks: Vec<(u32, Dbfs, usize, usize)> = own
+            .iter()
+            .map(|hz| {
+                let leak = heard.leak(*hz, wanted);
+                (*hz, leak.level.round(), leak.hidden(limit), leak.windows)
+            })
+            .collect();
+        said = format!(
+            "{who}: hears {levels:?}; of what it must not: (Hz, dBFS, windows spoilt, of) {leaks:?}"
         );
+        println!("{said}");
+        heard.keep(who);
+        let leaking = leaks.iter().any(|(_, level, _, _)| *level > limit);
+        assert!(!leaking, "a tone leaks: {said}");
+        if leaks
+            .iter()
+            .all(|(_, _, hidden, windows)| clear(*hidden, *windows))
+        {
+            assert!(quietest > played - LOST, "a tone is missing: {said}");
+            return;
+        }
     }
+    panic!("too many gaps, {LISTENED} times: {said}");
+}
+
+/// Whether a recording of so many windows, so many of them with clicks, would show a leak.
+fn clear(hidden: usize, windows: usize) -> bool {
+    windows >= 10 && hidden * 4 <= windows
 }
 
 /// What a party has of somebody who is muted: none of these tones. No sample at all is silence too, and is said so.
 ///
 /// # Panics
-/// When one of them is there, or could be.
-pub fn assert_silent(who: &str, heard: Option<Recording>, tones: &[u32]) {
-    let heard = heard.map(|heard| heard.last(3.0));
-    let Some(heard) = heard.filter(|heard| !heard.samples.is_empty()) else {
-        println!("{who}: not one sample");
-        return;
-    };
-    heard.keep(who);
-    let limit = PLAYED - LOST - APART;
-    for hertz in tones {
-        let leak = heard.leak(*hertz, &[]);
-        assert!(leak.windows >= 10, "{who}: only {:.1} s", heard.seconds());
-        let hidden = leak.hidden(limit);
-        println!(
-            "{who}: {hertz} Hz at {:.0} dBFS, {hidden} of {} windows spoilt",
-            leak.level, leak.windows
-        );
-        assert!(
-            leak.level <= limit,
-            "{who}: {hertz} Hz at {:.1} dBFS",
-            leak.level
-        );
-        assert!(hidden * 4 <= leak.windows, "{who}: too many gaps");
+/// When one of them is there, or could be in every recording that `listen` gave.
+pub fn assert_silent(who: &str, tones: &[u32], mut listen: impl FnMut() -> Option<Recording>) {
+    for _ in 0..LISTENED {
+        let heard = listen().map(|heard| heard.last(3.0));
+        let Some(heard) = heard.filter(|heard| !heard.samples.is_empty()) else {
+            println!("{who}: not one sample");
+            return;
+        };
+        heard.keep(who);
+        let limit = PLAYED - LOST - APART;
+        let mut shown = true;
+        for hertz in tones {
+            let leak = heard.leak(*hertz, &[]);
+            let hidden = leak.hidden(limit);
+            println!(
+                "{who}: {hertz} Hz at {:.0} dBFS, {hidden} of {} windows spoilt",
+                leak.level, leak.windows
+            );
+            assert!(
+                leak.level <= limit,
+                "{who}: {hertz} Hz at {:.1} dBFS",
+                leak.level
+            );
+            shown &= clear(hidden, leak.windows);
+        }
+        if shown {
+            return;
+        }
     }
+    panic!("{who}: too many gaps, {LISTENED} times");
 }
 
 /// Listens to a line on which `gone` was just silenced: it may end within a second and a half, and from
@@ -101,7 +127,10 @@ pub fn assert_silenced(who: &str, wanted: &[u32], own: u32, gone: u32, phone: &m
         end < SILENCED_WITHIN,
         "{who}: {gone} Hz was heard for {end:.2} s more"
     );
-    assert_hears(who, wanted, &[own, gone], &heard);
+    let mut first = Some(heard);
+    assert_hears(who, wanted, &[own, gone], || {
+        first.take().unwrap_or_else(|| phone.hear_line(3_500))
+    });
 }
 
 /// Listens until a telephone has been told what it is told on joining: a message is spoken over the
