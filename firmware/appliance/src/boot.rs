@@ -121,8 +121,8 @@ pub fn starts_next(entries: &[Entry]) -> Option<u64> {
 /// The files of the EFI system partition that the boot loader reads. A trait so that the tests can
 /// cut the power between any two of its calls.
 pub trait Files {
-    /// Names of the files.
-    fn names(&self) -> io::Result<Vec<String>>;
+    /// Names of the files, and how many bytes each has.
+    fn names(&self) -> io::Result<Vec<(String, u64)>>;
     /// Makes an empty file, or empties it.
     fn create(&mut self, name: &str) -> io::Result<()>;
     /// Adds to the end of a file.
@@ -146,9 +146,11 @@ impl Folder {
 }
 
 impl Files for Folder {
-    fn names(&self) -> io::Result<Vec<String>> {
+    fn names(&self) -> io::Result<Vec<(String, u64)>> {
         let named = |entry: io::Result<fs::DirEntry>| {
-            entry.map(|entry| entry.file_name().to_string_lossy().into_owned())
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            Ok((name, entry.metadata()?.len()))
         };
         fs::read_dir(&self.0)?.map(named).collect()
     }
@@ -166,6 +168,9 @@ impl Files for Folder {
     }
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.0.join(from), self.0.join(to))?;
+        // FAT keeps length and place of a file beside its name, and Linux writes them there with the file, not with the
+        // folder: for half a minute a power cut would leave the new name with nothing.
+        self.flush(to)?;
         self.settle()
     }
     fn remove(&mut self, name: &str) -> io::Result<()> {
@@ -198,13 +203,18 @@ impl<F: Files> SdBoot<F> {
         }
     }
 
-    /// The names of the files of `version`: two while a rename of FAT was cut short.
+    /// The files of `version`, the fullest first: two when a rename of FAT was cut short, of which one is empty, or becomes so
+    /// when the partition is checked at the next start.
     fn names_of(&self, version: u64) -> io::Result<Vec<(String, Entry)>> {
-        let named = |name: String| Some((Entry::parse(&name)?, name));
+        let named = |(name, length): (String, u64)| Some((Entry::parse(&name)?, name, length));
         let names = self.files.names()?.into_iter().filter_map(named);
+        let mut names: Vec<_> = names
+            .filter(|(entry, _, _)| entry.version == version)
+            .collect();
+        names.sort_by_key(|(_, _, length)| std::cmp::Reverse(*length));
         Ok(names
-            .filter(|(entry, _)| entry.version == version)
-            .map(|(entry, name)| (name, entry))
+            .into_iter()
+            .map(|(entry, name, _)| (name, entry))
             .collect())
     }
 
@@ -245,8 +255,13 @@ impl<F: Files> SdBoot<F> {
 
 impl<F: Files> Bootloader for SdBoot<F> {
     fn entries(&self) -> io::Result<Vec<Entry>> {
-        let names = self.files.names()?;
-        let mut entries: Vec<Entry> = names.iter().filter_map(|name| Entry::parse(name)).collect();
+        // systemd-boot passes an empty one over.
+        let full = self
+            .files
+            .names()?
+            .into_iter()
+            .filter(|(_, length)| *length > 0);
+        let mut entries: Vec<Entry> = full.filter_map(|(name, _)| Entry::parse(&name)).collect();
         entries.sort_by_key(|entry| (std::cmp::Reverse(entry.version), entry.trial.is_some()));
         entries.dedup_by_key(|entry| entry.version);
         Ok(entries)
@@ -269,7 +284,7 @@ impl<F: Files> Bootloader for SdBoot<F> {
     }
 
     fn keep_only(&mut self, kept: u64) -> io::Result<()> {
-        for name in self.files.names()? {
+        for (name, _) in self.files.names()? {
             let other = Entry::parse(&name).is_some_and(|entry| entry.version != kept);
             if other || name == UNFINISHED {
                 self.files.remove(&name)?;
@@ -343,7 +358,8 @@ mod tests {
     }
 
     fn names(folder: &tempfile::TempDir) -> Vec<String> {
-        let mut names = Folder(folder.path().join(FOLDER)).names().unwrap();
+        let names = Folder(folder.path().join(FOLDER)).names().unwrap();
+        let mut names: Vec<String> = names.into_iter().map(|(name, _)| name).collect();
         names.sort();
         names
     }
@@ -409,8 +425,8 @@ mod tests {
     fn a_bad_version_does_not_start_while_another_can() {
         let (folder, mut boot) = esp();
         let file = |name: &str| folder.path().join(FOLDER).join(name);
-        fs::write(file("palabre_2.efi"), "").unwrap();
-        fs::write(file("palabre_3+2-1.efi"), "").unwrap();
+        fs::write(file("palabre_2.efi"), "two").unwrap();
+        fs::write(file("palabre_3+2-1.efi"), "three").unwrap();
         boot.mark_bad(3).unwrap();
         assert_eq!(names(&folder), ["palabre_2.efi", "palabre_3+0-1.efi"]);
         let entries = boot.entries().unwrap();
@@ -418,6 +434,32 @@ mod tests {
         assert_eq!(starts_next(&entries), Some(2));
         assert_eq!(starts_next(&entries[..1]), Some(3));
         assert_eq!(starts_next(&[]), None);
+    }
+
+    #[test]
+    fn a_rename_that_was_cut_short_loses_nothing() {
+        for (full, empty, after) in [
+            ("palabre_2+2-1.efi", "palabre_2.efi", None),
+            ("palabre_2.efi", "palabre_2+2-1.efi", None),
+            (
+                "palabre_2+2-1.efi",
+                "palabre_2+1-2.efi",
+                Some(Trial { left: 2, done: 1 }),
+            ),
+        ] {
+            let (folder, mut boot) = esp();
+            let file = |name: &str| folder.path().join(FOLDER).join(name);
+            fs::write(file(full), "two").unwrap();
+            fs::write(file(empty), "").unwrap();
+            let trial = boot.entries().unwrap()[0].trial;
+            assert_eq!(trial, after.or(Entry::parse(full).unwrap().trial));
+            boot.mark_good(2).unwrap();
+            assert_eq!(names(&folder), ["palabre_2.efi"]);
+            assert_eq!(fs::read(file("palabre_2.efi")).unwrap(), b"two");
+        }
+        let (folder, boot) = esp();
+        fs::write(folder.path().join(FOLDER).join("palabre_2.efi"), "").unwrap();
+        assert!(boot.entries().unwrap().is_empty());
     }
 
     #[test]
@@ -437,7 +479,7 @@ mod tests {
     fn choices_go_through_the_firmware() {
         let (folder, mut boot) = esp();
         let file = |name: &str| folder.path().join(FOLDER).join(name);
-        fs::write(file("palabre_1.efi"), "").unwrap();
+        fs::write(file("palabre_1.efi"), "one").unwrap();
         boot.once(1).unwrap();
         let path = folder
             .path()

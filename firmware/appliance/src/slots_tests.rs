@@ -207,8 +207,8 @@ impl Disk for CutDisk {
     }
 }
 
-/// An EFI system partition: a file that is not flushed may be cut anywhere; a rename or a removal
-/// happened or did not.
+/// An EFI system partition: a file that is not flushed may be cut anywhere; a removal happened or did not; a rename that was
+/// cut may leave both names, the new one full or empty.
 #[derive(Clone)]
 struct CutFiles {
     files: Rc<RefCell<BTreeMap<String, Vec<u8>>>>,
@@ -241,8 +241,12 @@ impl CutFiles {
 }
 
 impl Files for CutFiles {
-    fn names(&self) -> io::Result<Vec<String>> {
-        Ok(self.files.borrow().keys().cloned().collect())
+    fn names(&self) -> io::Result<Vec<(String, u64)>> {
+        let files = self.files.borrow();
+        let named = files
+            .iter()
+            .map(|(name, bytes)| (name.clone(), bytes.len() as u64));
+        Ok(named.collect())
     }
     fn create(&mut self, name: &str) -> io::Result<()> {
         let (happens, answer) = self.step();
@@ -269,7 +273,15 @@ impl Files for CutFiles {
     }
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         let (happens, answer) = self.step();
-        if happens {
+        if answer.is_err() && self.power.coin() {
+            let bytes = if happens {
+                self.files.borrow()[from].clone()
+            } else {
+                Vec::new()
+            };
+            self.flushed.borrow_mut().insert(to.to_owned(), bytes.len());
+            self.files.borrow_mut().insert(to.to_owned(), bytes);
+        } else if happens {
             let bytes = self.files.borrow_mut().remove(from).unwrap();
             self.files.borrow_mut().insert(to.to_owned(), bytes);
             let length = self.flushed.borrow_mut().remove(from).unwrap_or(0);
@@ -331,7 +343,9 @@ fn attempt(
 /// Does what the firmware and the first program do: every entry must lead to a complete version.
 /// Answers the version that starts.
 fn start(disk: &MemoryDisk, esp: &Esp, versions: &[&Version]) -> u64 {
-    let entries: Vec<Entry> = esp.keys().filter_map(|name| Entry::parse(name)).collect();
+    // The boot loader passes empty ones over.
+    let full = esp.iter().filter(|(_, bytes)| !bytes.is_empty());
+    let entries: Vec<Entry> = full.filter_map(|(name, _)| Entry::parse(name)).collect();
     let partitions = Table::load(disk).expect("a table").partitions();
     for entry in &entries {
         let version = versions
@@ -473,7 +487,7 @@ fn a_box_that_cannot_take_the_update_is_not_touched() {
     let mut bundle = bundle::open(Cursor::new(packed), &trusted).unwrap();
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(folder.path().join("EFI/Linux")).unwrap();
-    std::fs::write(folder.path().join("EFI/Linux/palabre_1.efi"), "").unwrap();
+    std::fs::write(folder.path().join("EFI/Linux/palabre_1.efi"), "image").unwrap();
     let mut copy = disk.clone();
     let machine = Machine {
         disk: &mut copy,

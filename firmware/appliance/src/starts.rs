@@ -82,7 +82,11 @@ mod tests {
             let path = folder.path().to_owned();
             fs::create_dir_all(path.join("EFI/Linux")).unwrap();
             for version in [1, 2] {
-                fs::write(path.join(format!("EFI/Linux/palabre_{version}.efi")), "").unwrap();
+                fs::write(
+                    path.join(format!("EFI/Linux/palabre_{version}.efi")),
+                    "image",
+                )
+                .unwrap();
             }
             let variables = Variables::new(&path);
             for (root, from, to) in turns {
