@@ -21,6 +21,8 @@ const MOST: usize = 4 << 20;
 const LINES: &str = "20000";
 /// The most bytes of one line of the journal that are read.
 const LINE: u64 = 64 * 1024;
+/// How long one program may take, in seconds: more waits for a slow disk, less for a broken one.
+const PATIENCE: &str = "30";
 
 const README: &str = "\
 Palabre: support bundle
@@ -119,7 +121,7 @@ fn described(status: Result<Status, Failed>, redactor: &Redactor) -> String {
 
 /// What the journal says, oldest first, as much of the newest as fits.
 fn said(arguments: &[&str], redactor: &Redactor) -> String {
-    let child = Command::new("journalctl")
+    let child = bounded("journalctl")
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -169,9 +171,16 @@ fn shown(line: &[u8], redactor: &Redactor) -> Option<String> {
     Some(format!("{at} {priority} {from}: {text}"))
 }
 
+/// A program that is ended when it does not end by itself: a broken disk must not keep an administrator waiting.
+fn bounded(program: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.args([PATIENCE, program]);
+    command
+}
+
 /// What one of the system's programs writes.
 fn output(program: &str, arguments: &[&str], redactor: &Redactor) -> String {
-    let done = Command::new(program)
+    let done = bounded(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::null())
