@@ -27,16 +27,18 @@ cargo fetch --locked --quiet --manifest-path "$SOURCE/Cargo.toml"
 
 mkdir -p "$WORK/target" "$WORK/program/$arch"
 export BINDS="${CARGO_HOME:-$HOME/.cargo}/registry:/cargo/registry"
-# compile FLAGS PACKAGE...: into a folder of its own when the flags differ, so that they do not undo each other's work.
+# Some build scripts look at RUSTC_BOOTSTRAP: with it everything would be built anew, and again without.
+[ -d "$TOOLS/usr/lib/rustlib/$RUST_TARGET/lib" ] && std='' || std=-std
+# compile FOLDER FLAGS PACKAGE...: into a folder of its own when the flags differ, so that they do not undo each other's work.
 compile() {
   local folder=$1 flags=$2 library=()
   shift 2
-  if [ ! -d "$TOOLS/usr/lib/rustlib/$RUST_TARGET/lib" ]; then
+  if [ -n "$std" ]; then
     # Its own crates, named by its own lock file; a feature of cargo that only itself may use is in its manifest.
     RUSTC_BOOTSTRAP=1 cargo fetch --locked --quiet --manifest-path "$TOOLS/usr/lib/rustlib/src/rust/library/Cargo.toml"
     library=(-Z "build-std=std,panic_unwind,panic_abort")
   fi
-  tool env ${library:+RUSTC_BOOTSTRAP=1} CARGO_HOME=/cargo CARGO_TARGET_DIR="/w/target/$folder" CARGO_NET_OFFLINE=true PALABRE_WEB=built RUSTFLAGS="$flags" \
+  tool env ${library:+RUSTC_BOOTSTRAP=1} CARGO_HOME=/cargo CARGO_TARGET_DIR="/w/target/$folder$std" CARGO_NET_OFFLINE=true PALABRE_WEB=built RUSTFLAGS="$flags" \
     CARGO_BUILD_JOBS="${CARGO_BUILD_JOBS:-default}" \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
     CXX_aarch64_unknown_linux_gnu=aarch64-linux-gnu-g++ AR_aarch64_unknown_linux_gnu=aarch64-linux-gnu-ar \
@@ -45,7 +47,7 @@ compile() {
 
 # ship FOLDER PROGRAM: without debugging symbols; those stay beside it in the target folder.
 ship() {
-  local built=/w/target/$1/$RUST_TARGET/release/$2 needed
+  local built=/w/target/$1$std/$RUST_TARGET/release/$2 needed
   tool "$GNU-strip" --strip-debug -o "/w/program/$arch/$2" "$built"
   needed=$(tool "$GNU-readelf" -d "$built" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
   if printf '%s\n' "$needed" | grep -vE '^(libc\.so\.6|libm\.so\.6|libgcc_s\.so\.1|ld-linux-x86-64\.so\.2|ld-linux-aarch64\.so\.1|)$' >&2; then

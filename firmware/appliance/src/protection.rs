@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
 /// Of the list of certificates that Secure Boot believes (section 32.5.1).
-const DATABASE: &str = "d719b2cb-3d3a-4bca-a3bc-dad00e67656f";
+const DATABASE: &str = "d719b2cb-3d3a-4596-a3bc-dad00e67656f";
 
 /// Secure Boot, as the firmware says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,10 +87,14 @@ fn secure_boot(variables: &Path) -> SecureBoot {
 }
 
 /// The list of those whose signatures the firmware believes, as [`crate::signature`] reads it: when
-/// it enforces Secure Boot, else `None`.
+/// it enforces Secure Boot, else `None`. A list that cannot be read is none either: the firmware judges
+/// again when it starts something, and a box that no update suits would be worse.
 pub fn enforced(variables: &Path) -> Option<Vec<u8>> {
     let path = variables.join(format!("db-{DATABASE}"));
-    (secure_boot(variables) == SecureBoot::On).then(|| fs::read(path).unwrap_or_default())
+    if secure_boot(variables) != SecureBoot::On {
+        return None;
+    }
+    fs::read(path).ok()
 }
 
 fn data(root: &Path) -> Data {
@@ -112,6 +116,30 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn the_list_of_trust_is_read_when_secure_boot_is_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+        // The names that Linux gives them (UEFI Specification 2.10, sections 3.3 and 32.6.1).
+        write("db-d719b2cb-3d3a-4596-a3bc-dad00e67656f", b"\x27\0\0\0list");
+        assert_eq!(enforced(folder.path()), None);
+        let secure_boot = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+        write(secure_boot, b"\x06\0\0\0\0");
+        assert_eq!(enforced(folder.path()), None);
+        write(secure_boot, b"\x06\0\0\0\x01");
+        assert_eq!(
+            enforced(folder.path()).as_deref(),
+            Some(&b"\x27\0\0\0list"[..])
+        );
+        fs::remove_file(
+            folder
+                .path()
+                .join("db-d719b2cb-3d3a-4596-a3bc-dad00e67656f"),
+        )
+        .unwrap();
+        assert_eq!(enforced(folder.path()), None, "the firmware judges alone");
+    }
 
     #[test]
     fn what_the_machine_says_is_read() {
