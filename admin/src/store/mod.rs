@@ -412,6 +412,31 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
     }
 
+    /// As on a full disk, where only the commit meets the system.
+    #[tokio::test]
+    async fn a_write_that_fails_when_it_is_committed_is_not_acknowledged() {
+        let (_folder, store) = empty().await;
+        let new = NewRoom {
+            name: "kept".to_owned(),
+            max_participants: None,
+        };
+        let room = store.rooms.create(&new).await.unwrap();
+        // Nothing that a statement sees itself: the reference is checked by the commit.
+        for statement in [
+            "CREATE TABLE nowhere (id INTEGER PRIMARY KEY)",
+            "CREATE TABLE unmet (id INTEGER REFERENCES nowhere (id) DEFERRABLE INITIALLY DEFERRED)",
+            "CREATE TRIGGER made AFTER INSERT ON rooms BEGIN INSERT INTO unmet VALUES (1); END",
+            "CREATE TRIGGER changed AFTER UPDATE ON rooms BEGIN INSERT INTO unmet VALUES (1); END",
+        ] {
+            sqlx::query(statement).execute(&store.pool).await.unwrap();
+        }
+        store.rooms.create(&new).await.unwrap_err();
+        store.rooms.change_code(&room.id).await.unwrap_err();
+        let page = store.rooms.list(None, 10).await.unwrap();
+        assert_eq!(page.total, 1);
+        assert_eq!(page.rooms[0].code, room.code);
+    }
+
     #[tokio::test]
     async fn a_full_or_protected_disk_is_named_and_what_is_there_can_be_read() {
         let (_folder, store) = empty().await;

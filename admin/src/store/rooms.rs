@@ -139,7 +139,7 @@ impl Rooms {
     pub async fn create(&self, new: &NewRoom) -> Result<Room, StoreError> {
         let created = now();
         for _ in 0..DRAWS {
-            let row = sqlx::query(
+            let rows = sqlx::query(
                 "INSERT INTO rooms (id, name, code, slug, max_participants, created)
                  VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING *",
             )
@@ -149,10 +149,10 @@ impl Rooms {
             .bind(random_text(SLUG_LETTERS))
             .bind(new.max_participants)
             .bind(created)
-            .fetch_optional(&self.pool)
+            .fetch_all(&self.pool)
             .await?;
-            if let Some(row) = row {
-                return read(&row);
+            if let Some(row) = written(&rows) {
+                return read(row);
             }
         }
         Err(StoreError::other("no free room code was found"))
@@ -237,10 +237,10 @@ impl Rooms {
             )
             .bind(room_code().as_str())
             .bind(id)
-            .fetch_optional(&self.pool)
+            .fetch_all(&self.pool)
             .await?;
-            if let Some(row) = changed {
-                return read(&row).map(Some);
+            if let Some(row) = written(&changed) {
+                return read(row).map(Some);
             }
             if self.by_id(id).await?.is_none() {
                 return Ok(None);
@@ -270,6 +270,12 @@ impl Rooms {
 /// A room's id. The letter keeps it from ever being nine digits, which is what a code is.
 fn room_id() -> String {
     format!("r{}", random_text(ID_LETTERS))
+}
+
+/// The row that a statement with RETURNING wrote, of all it gave: SQLite gives the row first and commits
+/// when it is asked for the next, so whoever takes only the first row never hears that the commit failed.
+fn written(rows: &[SqliteRow]) -> Option<&SqliteRow> {
+    rows.first()
 }
 
 fn read(row: &SqliteRow) -> Result<Room, StoreError> {
