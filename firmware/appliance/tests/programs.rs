@@ -382,6 +382,9 @@ fn secure_boot_refuses_what_the_firmware_would_not_start() {
     let before = fs::read(bench.at("disk")).unwrap();
     let variable = bench.at("efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c");
     fs::write(&variable, [6, 0, 0, 0, 1]).unwrap();
+    // The firmware believes nobody.
+    let trusted = bench.at("efivars/db-d719b2cb-3d3a-4596-a3bc-dad00e67656f");
+    fs::write(&trusted, [0x27, 0, 0, 0]).unwrap();
     let said = bench.refused(&["install", &two]);
     assert!(said.contains("error[secure-boot]"), "{said}");
     assert_eq!(fs::read(bench.at("disk")).unwrap(), before);
@@ -478,4 +481,40 @@ fn a_good_version_that_serves_no_more_leaves_its_place_to_the_other() {
     );
     // Said once.
     assert!(!trial(&answering("200 OK")).contains("version 2 failed"));
+}
+
+#[test]
+fn a_good_version_that_hangs_starts_again_and_one_that_serves_is_left_alone() {
+    let bench = Bench::new();
+    let said = |url: &str| {
+        let more = ["--every", "1", "--patience", "1", "--no-reboot"];
+        let output = bench.update(&[&["health", "--url", url], more.as_slice()].concat());
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    };
+    started(&bench, 1);
+    let (well, words) = said(&answering("503 Service Unavailable"));
+    assert!(!well && words.contains("error[never-served]"), "{words}");
+    assert_eq!(
+        names(&bench.at("efivars")).len(),
+        1,
+        "this start stays counted"
+    );
+
+    // The partition of the boot loader is gone: no reason to restart what serves, again and again.
+    let (esp, away) = (bench.at("esp"), bench.at("away"));
+    std::fs::rename(&esp, &away).unwrap();
+    let (well, words) = said(&answering("200 OK"));
+    assert!(
+        well && words.contains("version 1 serves, and is not judged: error[esp]"),
+        "{words}"
+    );
+    assert_eq!(names(&bench.at("efivars")), Vec::<String>::new());
+    let (well, words) = said(&answering("503 Service Unavailable"));
+    assert!(!well && words.contains("error[never-served]"), "{words}");
+    // On trial it is one: the boot loader counts, and goes back.
+    let name = "LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+    std::fs::write(bench.at("efivars").join(name), [6, 0, 0, 0, b'x', 0]).unwrap();
+    let (well, words) = said(&answering("200 OK"));
+    assert!(!well && words.contains("error[esp]"), "{words}");
 }

@@ -97,11 +97,11 @@ impl Watch {
         failures
     }
 
-    /// Waits until the program is ready. Without a limit as long as that takes.
-    pub(crate) fn serves_within(&self, limit: Option<Duration>) -> bool {
+    /// Waits until the program is ready, for so long.
+    pub(crate) fn serves_within(&self, limit: Duration) -> bool {
         let began = Instant::now();
         while self.ready().is_err() {
-            if limit.is_some_and(|limit| began.elapsed() >= limit) {
+            if began.elapsed() >= limit {
                 return false;
             }
             std::thread::sleep(LOOK_AGAIN);

@@ -21,8 +21,9 @@ const MOST: usize = 4 << 20;
 const LINES: &str = "20000";
 /// The most bytes of one line of the journal that are read.
 const LINE: u64 = 64 * 1024;
-/// How long one program may take, in seconds: more waits for a slow disk, less for a broken one.
-const PATIENCE: &str = "30";
+/// How long each of the five programs may take, in seconds: more waits for a slow disk. All of them together have to answer
+/// before whoever asked, the page's service, gives up after 28 s.
+const PATIENCE: &str = "5";
 
 const README: &str = "\
 Palabre: support bundle

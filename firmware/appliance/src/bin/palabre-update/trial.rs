@@ -8,10 +8,17 @@ use palabre_appliance::boot::{Bootloader, Entry, Trial, starts_next};
 use palabre_appliance::health;
 use palabre_appliance::history::{Event, What};
 
+use palabre_init::variables::{LOADER, Variables};
+
 use super::{Failed, Places, mark_bad, mark_good, observe, remember, running, starts};
+
+/// How long a version that has proved good may take to serve before the box starts again: a start is then counted against it,
+/// and the third gives the other version its place. More waits for a disk that is full or repaired, less for one that hangs.
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// What `health` was told.
 pub(crate) struct Run {
+    patience: Duration,
     watch: observe::Watch,
     every: Duration,
     policy: health::Policy,
@@ -32,11 +39,13 @@ impl Run {
         let every = seconds("--every", Duration::from_secs(10))?;
         let good_for = seconds("--good-for", usual.good_for)?;
         let grace = seconds("--grace", usual.grace)?;
+        let patience = seconds("--patience", PATIENCE)?;
         let url = arguments.value("--url")?;
         let url = url.unwrap_or_else(|| "http://127.0.0.1:8080/readyz".to_owned());
         let call = arguments.value("--call")?;
         let user = arguments.value("--call-as")?;
         Ok(Self {
+            patience,
             watch: observe::Watch::new(&url, call, user.as_deref())?,
             every,
             policy: health::Policy {
@@ -48,7 +57,11 @@ impl Run {
     }
 
     pub(crate) fn run(mut self, places: &Places, reboot: bool) -> Result<String, Failed> {
-        let (image, entries, _) = running(places)?;
+        let (image, entries, _) = match running(places) {
+            Ok(all) => all,
+            Err(failed) if !is_counted(places) => return self.unjudged(places, failed),
+            Err(failed) => return Err(failed),
+        };
         explain_failures(places, &entries, image.version);
         let version = image.version;
         let proven = || {
@@ -59,9 +72,12 @@ impl Run {
         };
         // One that stands in for another has as long as a trial; then it is judged like one.
         let stands_in = starts::stands_in(places, version);
-        let limit = stands_in.then_some(self.policy.grace);
-        if (stands_in || proven()?) && self.watch.serves_within(limit) {
-            starts::serves(places, version);
+        if stands_in {
+            if self.watch.serves_within(self.policy.grace) {
+                starts::serves(places, version);
+            }
+        } else if proven()? {
+            self.must_serve(places, version)?;
         }
         if proven()? {
             return Ok(format!("version {version} has proved good before\n"));
@@ -101,6 +117,38 @@ impl Run {
             }
         }
     }
+}
+
+impl Run {
+    /// Waits until a version that is not on trial serves.
+    fn must_serve(&self, places: &Places, version: u64) -> Result<(), Failed> {
+        if self.watch.serves_within(self.patience) {
+            starts::serves(places, version);
+            return Ok(());
+        }
+        let what = format!(
+            "version {version} has proved good before and does not serve: the box starts again"
+        );
+        Err(Failed::said("never-served", what))
+    }
+
+    /// The files of the boot loader cannot be read, and it counts no tries of this start: what serves is left alone.
+    fn unjudged(&self, places: &Places, failed: Failed) -> Result<String, Failed> {
+        let version = places.image()?.version;
+        self.must_serve(places, version)?;
+        match failed {
+            Failed::Said { code, what } => Ok(format!(
+                "version {version} serves, and is not judged: error[{code}]: {what}\n"
+            )),
+            usage => Err(usage),
+        }
+    }
+}
+
+/// Whether the boot loader counts this start as a try.
+fn is_counted(places: &Places) -> bool {
+    let variables = Variables::new(&places.variables);
+    variables.read("LoaderBootCountPath", LOADER).is_some()
 }
 
 /// A version whose tries ran out without a word gets its line in the history now, by the version
