@@ -198,7 +198,7 @@ if [ -n "$disk" ]; then
   boot_name=BOOT$(printf '%s' "$EFI" | tr '[:lower:]' '[:upper:]').EFI
   # 300 MiB: FAT32 below about 260 has too few clusters, and some firmware then does not see it.
   tool sh -euc "cd $w/work; rm -f esp.img; truncate -s 300M esp.img
-    mkfs.vfat -F 32 -n PALABRE -i $(printf '%s' "$name" | sha256sum | cut -c1-8) --invariant esp.img >/dev/null
+    mkfs.vfat -F 32 -n PALABRE-ESP -i $(printf '%s' "$name" | sha256sum | cut -c1-8) --invariant esp.img >/dev/null
     touch -d @$SOURCE_DATE_EPOCH boot.efi loader.conf enroll/* ../uki.efi
     mmd -i esp.img ::EFI ::EFI/BOOT ::EFI/systemd ::EFI/Linux ::loader ::loader/keys ::loader/keys/auto
     mcopy -m -i esp.img boot.efi ::EFI/BOOT/$boot_name
