@@ -57,6 +57,9 @@ held() {
     printf '%s\n' "--private-key=/keys/$1.key"
   fi
 }
+channel=release
+[ -e "$keys/DEVELOPMENT" ] && channel=development
+signing /w/program/bundle/palabre-bundle keys check /keys "$channel"
 mapfile -t secureboot < <(held secureboot)
 mapfile -t pcr < <(held pcr)
 if [ -e "$keys/pcr.uri" ] && [ ! -e "$keys/pcr.crt" ]; then
@@ -85,8 +88,6 @@ cp -a --no-preserve=ownership -- "$IMAGE/overlay/." "$tree/"
 sed -i "s/640M/${slot}M/" "$tree/usr/lib/palabre/repart.d/"*-b.conf
 install -m 0755 "$program/palabre" "$program/palabre-update" "$tree/usr/bin/"
 [ -n "$extra" ] && cp -a --no-preserve=ownership -- "$extra/." "$tree/"
-channel=release
-[ -e "$keys/DEVELOPMENT" ] && channel=development
 mkdir -p "$tree/usr/lib/palabre/keys"
 install -m 0644 "$keys/bundle-current.pub" "$tree/usr/lib/palabre/keys/current.pub"
 install -m 0644 "$keys/bundle-next.pub" "$tree/usr/lib/palabre/keys/next.pub"

@@ -92,6 +92,78 @@ pub fn trusted(folder: &Path) -> io::Result<Vec<PublicKey>> {
     Ok(keys)
 }
 
+/// Where the 32 bytes of a key are in the public half of RFC 8410, after what says that it is one.
+const SPKI: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
+
+/// The public half, for releases, of a PEM file: a private key (PKCS#8), or, of a key that stays in a token, the public one
+/// (RFC 8410), as openssl writes them.
+///
+/// # Errors
+/// When the file cannot be read or is neither.
+pub fn public_of(path: &Path) -> io::Result<PublicKey> {
+    let text = fs::read_to_string(path).map_err(|error| named(path, error))?;
+    if !text.contains("BEGIN PUBLIC KEY") {
+        return Ok(PrivateKey::read(path)?.public(Channel::Release));
+    }
+    let bytes = from_pem(&text)
+        .and_then(|der| <[u8; 32]>::try_from(der.strip_prefix(&SPKI)?).ok())
+        .ok_or_else(|| invalid(path, "is not an Ed25519 public key in PEM"))?;
+    Ok(PublicKey {
+        bytes,
+        channel: Channel::Release,
+    })
+}
+
+/// Whether a folder of the build side suits images of `channel`: both public keys are there, are two, and are of it, and no
+/// certificate of a release is one of those that are made for development.
+///
+/// # Errors
+/// With the file that does not.
+pub fn check(folder: &Path, channel: Channel) -> io::Result<()> {
+    let mut seen = Vec::new();
+    for name in ["bundle-current.pub", "bundle-next.pub"] {
+        let path = folder.join(name);
+        let text = fs::read_to_string(&path).map_err(|error| named(&path, error))?;
+        let key = PublicKey::parse(&text).ok_or_else(|| {
+            invalid(&path, "is not a line `ed25519 HEX release`; `firmware/fw keys public FILE` makes one of a PEM file")
+        })?;
+        if key.channel != channel {
+            let what = format!(
+                "is a key for {}, not {}",
+                key.channel.name(),
+                channel.name()
+            );
+            return Err(invalid(&path, &what));
+        }
+        if seen.contains(&key.bytes) {
+            return Err(invalid(
+                &path,
+                "is the current key again: a lost one could not be replaced",
+            ));
+        }
+        seen.push(key.bytes);
+    }
+    let path = folder.join("secureboot.crt");
+    let text = fs::read_to_string(&path).map_err(|error| named(&path, error))?;
+    let certificate = from_pem(&text).ok_or_else(|| invalid(&path, "is no certificate in PEM"))?;
+    let word = b"DEVELOPMENT";
+    if channel == Channel::Release && certificate.windows(word.len()).any(|part| part == word) {
+        return Err(invalid(&path, "is a certificate for development"));
+    }
+    Ok(())
+}
+
+/// What is between the lines of a PEM file (RFC 7468).
+fn from_pem(text: &str) -> Option<Vec<u8>> {
+    let body: String = text
+        .lines()
+        .filter(|line| !line.starts_with("-----"))
+        .collect();
+    BASE64_STANDARD.decode(body).ok()
+}
+
 /// A private key of the build side.
 #[derive(Debug)]
 pub struct PrivateKey(Ed25519KeyPair);
@@ -108,14 +180,7 @@ impl PrivateKey {
     /// Reads a PKCS#8 PEM file, as `openssl genpkey -algorithm ed25519` writes too.
     pub fn read(path: &Path) -> io::Result<Self> {
         let text = fs::read_to_string(path).map_err(|error| named(path, error))?;
-        let body: String = text
-            .lines()
-            .filter(|line| !line.starts_with("-----"))
-            .collect();
-        let key = BASE64_STANDARD
-            .decode(body)
-            .ok()
-            .and_then(|der| Ed25519KeyPair::from_pkcs8(&der).ok());
+        let key = from_pem(&text).and_then(|der| Ed25519KeyPair::from_pkcs8(&der).ok());
         key.map(Self)
             .ok_or_else(|| invalid(path, "is not an Ed25519 private key in PKCS#8 PEM"))
     }
@@ -230,6 +295,42 @@ mod tests {
         assert!(!next.verifies(b"words", &signature));
         assert!(read("secureboot.crt").contains("BEGIN CERTIFICATE"));
         assert!(read("pcr.pub").contains("BEGIN PUBLIC KEY"));
+    }
+
+    #[test]
+    fn keys_of_a_release_are_told_from_those_of_development() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        make_for_development(folder.path()).unwrap();
+        make_for_development(other.path()).unwrap();
+        let file = |name: &str| folder.path().join(name);
+        check(folder.path(), Channel::Development).unwrap();
+        let refused = |what: &str| {
+            let error = check(folder.path(), Channel::Release).unwrap_err();
+            assert!(error.to_string().contains(what), "{error}");
+        };
+        refused("bundle-current.pub is a key for development");
+        let current = public_of(&file("bundle-current.key")).unwrap();
+        assert_eq!(current.channel, Channel::Release);
+        fs::write(file("bundle-current.pub"), current.line()).unwrap();
+        refused("bundle-next.pub is a key for development");
+        fs::write(file("bundle-next.pub"), current.line()).unwrap();
+        refused("bundle-next.pub is the current key again");
+        // As `openssl pkey -pubout` writes it: RFC 8410, section 10.1.
+        let pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
+        fs::write(file("next.pem"), pem).unwrap();
+        let next = public_of(&file("next.pem")).unwrap();
+        assert!(
+            next.line()
+                .starts_with("ed25519 19bf44096984cdfe8541bac167dc3b96")
+        );
+        fs::write(file("bundle-next.pub"), next.line()).unwrap();
+        refused("secureboot.crt is a certificate for development");
+        fs::write(file("bundle-next.pub"), pem).unwrap();
+        refused("bundle-next.pub is not a line");
+        fs::remove_file(file("bundle-next.pub")).unwrap();
+        refused("bundle-next.pub");
+        fs::write(file("next.pem"), pem.replace("MCow", "MCox")).unwrap();
+        assert!(public_of(&file("next.pem")).is_err());
     }
 
     #[test]

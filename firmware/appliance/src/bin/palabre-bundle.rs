@@ -16,6 +16,8 @@ const USAGE: &str = "\
 palabre-bundle: makes update bundles
 
   palabre-bundle keys dev FOLDER
+  palabre-bundle keys public FILE      the line for bundle-current.pub or bundle-next.pub, of a PEM file
+  palabre-bundle keys check FOLDER development|release
   palabre-bundle pack --root FILE --verity FILE --uki FILE --roothash HEX
       --arch amd64|arm64 --flavour core|room --version N [--display TEXT] [--floor N]
       [--created SECONDS, or SOURCE_DATE_EPOCH] [--release] -o FILE
@@ -71,13 +73,30 @@ fn run(arguments: Vec<OsString>) -> Result<String, Failed> {
     }
     match arguments.word()?.as_deref() {
         Some("keys") => {
-            if arguments.word()?.as_deref() != Some("dev") {
-                return Err(Usage("only `keys dev` makes keys".to_owned()).into());
+            let failed = |error: io::Error| Failed::Said("keys", error.to_string());
+            let what = arguments.needed_word("dev, public or check")?;
+            let path = PathBuf::from(arguments.needed_word("a file or folder")?);
+            if what == "check" {
+                let channel = match arguments.needed_word("development or release")?.as_str() {
+                    "development" => Channel::Development,
+                    "release" => Channel::Release,
+                    _ => {
+                        return Err(Usage("keys are for development or release".to_owned()).into());
+                    }
+                };
+                arguments.end()?;
+                keys::check(&path, channel).map_err(failed)?;
+                return Ok(String::new());
             }
-            let folder = PathBuf::from(arguments.needed_word("FOLDER")?);
             arguments.end()?;
-            keys::make_for_development(&folder).map_err(|e| Failed::Said("keys", e.to_string()))?;
-            Ok(format!("DEVELOPMENT keys in {}\n", folder.display()))
+            match what.as_str() {
+                "dev" => {
+                    keys::make_for_development(&path).map_err(failed)?;
+                    Ok(format!("DEVELOPMENT keys in {}\n", path.display()))
+                }
+                "public" => Ok(keys::public_of(&path).map_err(failed)?.line()),
+                _ => Err(Usage("`keys` takes dev, public or check".to_owned()).into()),
+            }
         }
         Some("pack") => pack(arguments),
         Some("show") => {
