@@ -85,9 +85,13 @@ class Box:
         deadline = time.monotonic() + within
         with self.news:
             while True:
+                length = len(self.text)
                 found = re.search(pattern, self.text[since:])
-                if found:
+                # What ends where the text ends may be the half of a line: it is taken once nothing more comes.
+                if found and (since + found.end() < length or not self.news.wait_for(lambda: len(self.text) > length, 1)):
                     return found
+                if found:
+                    continue
                 left = deadline - time.monotonic()
                 if left <= 0 or self.process is None:
                     end = "\n".join(self.text[since:].strip().splitlines()[-15:])
