@@ -17,7 +17,8 @@ const APART: Dbfs = 40.0;
 const SILENCED_WITHIN: f64 = 1.5;
 
 /// How often a party is listened to before its gaps are the product's fault: a browser that had too little of a busy machine
-/// plays with gaps for a second or two. More forgives more gaps, and takes longer to fail; a leak is never forgiven.
+/// plays with gaps for a second or two. More forgives more gaps, and takes longer to fail; a leak or a missing tone is never
+/// forgiven.
 const LISTENED: usize = 4;
 
 /// A party hears everything it must and nothing of what it must not. `listen` is asked again when what it gave has so many
@@ -63,11 +64,11 @@ pub fn assert_hears_at(
         heard.keep(who);
         let leaking = leaks.iter().any(|(_, level, _, _)| *level > limit);
         assert!(!leaking, "a tone leaks: {said}");
+        assert!(quietest > played - LOST, "a tone is missing: {said}");
         if leaks
             .iter()
             .all(|(_, _, hidden, windows)| clear(*hidden, *windows))
         {
-            assert!(quietest > played - LOST, "a tone is missing: {said}");
             return;
         }
     }
