@@ -257,20 +257,32 @@ impl Peer {
     /// # Panics
     /// When none comes within `seconds`.
     pub fn event(&mut self, kind: &str, seconds: u64, wanted: impl Fn(&Value) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(seconds);
+        assert!(
+            self.comes(kind, Duration::from_secs(seconds), wanted),
+            "{}: event {kind}: not within {seconds} s; {:.2000}",
+            self.name,
+            json!(self.events)
+        );
+    }
+
+    /// Whether an event of `kind` that satisfies `wanted` comes within `patience`, or has come already.
+    pub fn comes(
+        &mut self,
+        kind: &str,
+        patience: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> bool {
+        let deadline = Instant::now() + patience;
         let mut seen = 0;
         loop {
             let new = &self.events[seen..];
             if new.iter().any(|e| e["kind"] == json!(kind) && wanted(e)) {
-                return;
+                return true;
             }
             seen = self.events.len();
-            assert!(
-                self.listen(deadline),
-                "{}: event {kind}: not within {seconds} s; {:.2000}",
-                self.name,
-                json!(self.events)
-            );
+            if !self.listen(deadline) {
+                return false;
+            }
         }
     }
 
