@@ -130,7 +130,8 @@ fn insert(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Collects the modalias of every device below `folder`.
+/// Collects the modalias of every device below `folder` that may lead to a disk: what makes a processor's sums faster is
+/// loaded by the system, beside other things, and verity's own is among [`crate::ALWAYS`].
 fn devices(folder: &Path, depth: u32, found: &mut Vec<String>) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;
@@ -144,6 +145,7 @@ fn devices(folder: &Path, depth: u32, found: &mut Vec<String>) {
         } else if kind.is_file()
             && entry.file_name() == "modalias"
             && let Ok(text) = fs::read_to_string(entry.path())
+            && !text.starts_with("cpu:")
         {
             found.push(text.trim_end().to_owned());
         }
