@@ -254,11 +254,13 @@ def browser(kit):
                     raise Failed(f"the page found for {what}: {how}")
             kit.step("the program goes: the browser begins again with the start page; the program is back: so is the page")
             profile = os.path.join(folder, "run/palabre-room/home/profile")
-            first = os.stat(profile).st_ino
+            # By what is in it: a new folder may well get the number of the one that was deleted.
+            old = os.path.join(profile, "old")
+            open(old, "w").close()
             pages.is_ready = False
             began = time.monotonic()
             deadline = began + 30 * kit.SLACK
-            while not (os.path.exists(profile) and os.stat(profile).st_ino != first):
+            while os.path.exists(old) or not os.path.exists(profile):
                 if time.monotonic() > deadline:
                     raise Failed("the browser stays on the page of a program that is gone")
                 time.sleep(0.2)
