@@ -132,6 +132,11 @@ impl MediaSocket {
         self.has_offload = false;
     }
 
+    /// Takes datagrams one by one, as on a kernel that does not join them (`UDP_GRO`).
+    pub fn disable_coalescing(&mut self) {
+        let _ = socket_option(&self.socket, libc::UDP_GRO, 0);
+    }
+
     /// Takes what has arrived, without waiting: the number of entries, 0 for nothing.
     pub fn receive(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
         batch.filled = 0;
