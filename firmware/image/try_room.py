@@ -173,7 +173,7 @@ class Pages:
     """Stands in for the program: /readyz and redirections by plain HTTP, the page by HTTPS, as a box has them."""
 
     def __init__(self, folder):
-        self.requests, self.is_ready = queue.Queue(), True
+        self.requests, self.is_ready, self.servers = queue.Queue(), True, []
         pages = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -202,7 +202,14 @@ class Pages:
             server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
             if port == 443:
                 server.socket = context.wrap_socket(server.socket, server_side=True)
+            self.servers.append(server)
             threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def close(self):
+        """Frees the ports for the boxes of other scenarios."""
+        for server in self.servers:
+            server.shutdown()
+            server.server_close()
 
     def asked(self, wanted, within):
         """Waits for a request of this host and path; those before it."""
@@ -274,4 +281,5 @@ def browser(kit):
         finally:
             os.killpg(running.pid, signal.SIGKILL)
             running.wait()
+            pages.close()
             shutil.rmtree(os.path.join(folder, "tree"))
