@@ -32,7 +32,7 @@ def opens_without_a_word(t, box, since):
 
 def put_on_esp(disk, file, name):
     """Writes a file among the kernel images of a disk."""
-    part = os.path.join(WORK, "test", "esp")
+    part = disk + ".esp"
     tool("qemu-img", "dd", "-f", "qcow2", "-O", "raw", "bs=1M", "skip=1", "count=301", f"if={seen(disk)}", f"of={seen(part)}")
     with open(part, "r+b") as raw:
         raw.truncate(300 << 20)

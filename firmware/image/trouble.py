@@ -15,7 +15,7 @@ LINK = "net"
 
 def var_at(disk):
     """Where /var begins on a disk, in bytes."""
-    head = os.path.join(WORK, "test", "head")
+    head = disk + ".head"
     tool("qemu-img", "dd", "-f", "qcow2", "-O", "raw", "bs=1M", "count=1", f"if={seen(disk)}", f"of={seen(head)}")
     with open(head, "rb") as file:
         table = file.read()

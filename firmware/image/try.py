@@ -1,15 +1,19 @@
-"""Puts images to the test in QEMU: what `fw test` runs once they are built. try.py quick|full|SCENARIO...
+"""Puts images to the test in QEMU: what `fw test` runs once they are built. try.py [--lanes N] quick|full|SCENARIO...
 
-Runs in a network namespace of its own (test.sh makes it), so that the box's ports are free.
+Figures go to test/figures.json of the work folder, by scenario.
 """
 
+import argparse
 import json
 import os
+import signal
 import sys
+import tempfile
 import traceback
 
 import guard
 import kit
+import lanes
 import outside
 import trouble
 import try_faults
@@ -80,30 +84,62 @@ SCENARIOS = {
 }
 
 
-def main(asked):
+# Their figures have targets for a machine that does nothing else: they run first, and alone.
+ALONE = ["life", "arm64"]
+# Those that take longest begin first, so that no lane is left with one of them at the end.
+LONGEST = ["power", "guarded", "broken", "room"]
+
+
+def one(name):
+    """Runs one scenario, in this process; its figures are left for who asked for it. Whether it held."""
+    kit.scenario = name
+    # The box ends with its scenario, not with the emulator's own patience.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    kit.step(f"== {name}")
+    held = False
+    try:
+        SCENARIOS[name]()
+        held = True
+    except Failed as failure:
+        print(f"FAILED: {name}: {failure}", flush=True)
+    except Exception:
+        # A box that answers nonsense fails its scenario, not those after it.
+        print(f"FAILED: {name}: {traceback.format_exc()}", flush=True)
+    with open(lanes.result_of(name), "w") as written:
+        json.dump({"figures": kit.figures, "missed": kit.missed}, written)
+    return held
+
+
+def main():
     sets = {"quick": ["life"], "full": list(SCENARIOS)}
-    names = [name for word in asked for name in sets.get(word, [word])]
-    unknown = [name for name in names if name not in SCENARIOS]
-    if unknown or not names:
-        sys.exit(f"try.py takes quick, full or some of {', '.join(SCENARIOS)}")
-    failed = []
-    for name in names:
-        kit.step(f"== {name}")
-        try:
-            SCENARIOS[name]()
-        except Failed as failure:
-            print(f"FAILED: {name}: {failure}", flush=True)
-            failed.append(name)
-        except Exception:
-            # A box that answers nonsense fails its scenario, not those after it.
-            print(f"FAILED: {name}: {traceback.format_exc()}", flush=True)
-            failed.append(name)
-        with open(os.path.join(WORK, "test", "figures.json"), "w") as written:
-            json.dump(kit.figures, written, indent=1)
-    for miss in kit.missed:
+    parser = argparse.ArgumentParser(description="Puts images to the test in QEMU.")
+    parser.add_argument("--lanes", type=int, metavar="N", help="how many run at the same time: 2 for full, otherwise 1")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("asked", nargs="+", choices=[*sets, *SCENARIOS], metavar="quick|full|SCENARIO",
+                        help=f"scenarios: {', '.join(SCENARIOS)}")
+    given = parser.parse_args()
+    if given.one:
+        sys.exit(0 if one(given.asked[0]) else 1)
+    if given.lanes is not None and given.lanes < 1:
+        parser.error("--lanes takes a number from 1")
+    names = list(dict.fromkeys(name for word in given.asked for name in sets.get(word, [word])))
+    together = [name for name in LONGEST if name in names] + [name for name in names if name not in ALONE + LONGEST]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    with tempfile.TemporaryDirectory(prefix="results-", dir=os.path.join(WORK, "test")) as folder:
+        ways = lanes.Lanes([sys.executable, os.path.abspath(__file__), "--one"], folder)
+        for name in ALONE:
+            if name in names:
+                ways.run([name], 1)
+        ways.run(together, given.lanes or (2 if "full" in given.asked else 1))
+        figures, missed = ways.collected(names)
+    with open(os.path.join(WORK, "test", "figures.json"), "w") as written:
+        json.dump(figures, written, indent=1)
+    for name in ways.failed:
+        print(f"FAILED: {name}", flush=True)
+    for miss in missed:
         print(f"MISSED: {miss}", flush=True)
-    print(f"{len(names) - len(failed)} passed, {len(failed)} failed, {len(kit.missed)} targets missed", flush=True)
-    sys.exit(1 if failed or kit.missed else 0)
+    print(f"{len(names) - len(ways.failed)} passed, {len(ways.failed)} failed, {len(missed)} targets missed", flush=True)
+    sys.exit(1 if ways.failed or missed else 0)
 
 
-main(sys.argv[1:])
+main()
