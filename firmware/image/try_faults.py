@@ -9,6 +9,7 @@ import random
 import shutil
 import time
 
+import try_page
 from box import WORK, Box, Failed, fresh
 
 # A different one each time, printed, so that a failure can be had again: PALABRE_TRY_SEED.
@@ -44,6 +45,19 @@ def broken(kit, arch="amd64"):
             box.ready(120 * kit.SLACK)
             print("      " + reason, flush=True)
             kit.has_room(box, room)
+            told_why(kit, box, version, check)
+
+
+def told_why(kit, box, version, check):
+    """The API says of a version that went back which check failed, as its state and as its history."""
+    state = try_page.until(box, "the box tells of its last failure", lambda state: state["last_failure"] is not None, 60 * kit.SLACK)
+    failure = state["last_failure"]
+    if state["runs"]["version"] != 1 or (failure["what"], failure["version"]) != ("bad", version) or not failure["why"].startswith(check + ": "):
+        raise Failed(f"the API names another failure than {check!r} of version {version}: {failure}; runs {state['runs']}")
+    events = [event for event in try_page.ask(box, "GET", "/history")["events"] if event["version"] == version]
+    if [event["what"] for event in events] != ["bad", "installed"] or events[0]["why"] != failure["why"]:
+        raise Failed(f"the history of version {version} is another: {events}")
+    print(f"      the API: {failure['what']}, {failure['why']}", flush=True)
 
 
 def damaged(kit, arch="amd64"):
