@@ -37,6 +37,7 @@ printf '[Service]\nEnvironment=PALABRE__ROOMS__MAX_PARTICIPANTS=1\n' >"$overlays
 "$fw" prepare --arch amd64
 "$IMAGE/assemble.sh" --arch amd64 --version 1 --overlay "$overlays/sound"
 "$IMAGE/assemble.sh" --arch amd64 --version 2 --overlay "$overlays/sound" --only-bundle
+"$IMAGE/try_release.sh"
 "$IMAGE/try_flash.sh" "$WORK/out/amd64-core-1/palabre-amd64-core-1.img.zst"
 if [ "$asked" = full ]; then
   # Those between are full.sh's.
