@@ -1,12 +1,12 @@
 #!/bin/bash
 # Makes an image out of a root and the programs: verified root, signed kernel, disk, update bundle, list of parts.
-# assemble.sh --arch A --flavour F --version N [--keys DIR] [--release] [--overlay DIR] [--only-bundle]
-# Everything comes to $WORK/out/A-F-N/. Same root and programs, same bytes, but for signatures. Seconds, not minutes.
+# assemble.sh --arch A --flavour F --version N [--keys DIR] [--release] [--overlay DIR] [--only-bundle] [--into NAME]
+# Everything comes to $WORK/out/A-F-N/, or to $WORK/out/NAME/. Same root and programs, same bytes, but for signatures. Seconds, not minutes.
 set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 need_root image
-arch='' flavour=core version=1 keys=$FIRMWARE/keys/dev release='' extra='' disk=yes
+arch='' flavour=core version=1 keys=$FIRMWARE/keys/dev release='' extra='' disk=yes into=''
 while [ $# -gt 0 ]; do
   case $1 in
     --arch) arch=$2; shift ;;
@@ -16,6 +16,7 @@ while [ $# -gt 0 ]; do
     --release) release=--release ;;
     --overlay) extra=$2; shift ;;
     --only-bundle) disk='' ;;
+    --into) into=$2; shift ;;
     *) die "assemble does not know '$1'" ;;
   esac
   shift
@@ -31,8 +32,8 @@ done
 base=$WORK/root/$arch-$flavour
 program=$WORK/program/$arch
 name=$arch-$flavour-$version
-out=$WORK/out/$name
-w=/w/out/$name
+out=$WORK/out/${into:-$name}
+w=/w/out/${into:-$name}
 kernel=$(cat "$base/boot/release")
 commit=$(git -C "$SOURCE" rev-parse HEAD 2>/dev/null || echo unknown)
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$SOURCE" log -1 --format=%ct 2>/dev/null || echo 1767225600)}

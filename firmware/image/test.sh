@@ -40,6 +40,7 @@ printf '[Service]\nEnvironment=PALABRE__ROOMS__MAX_PARTICIPANTS=1\n' >"$overlays
 "$IMAGE/try_release.sh"
 "$IMAGE/try_flash.sh" "$WORK/out/amd64-core-1/palabre-amd64-core-1.img.zst"
 if [ "$asked" = full ]; then
+  "$IMAGE/try_again.sh" --arch amd64 --version 2 --overlay "$overlays/sound"
   # Those between are full.sh's.
   "$IMAGE/assemble.sh" --arch amd64 --version 3 --overlay "$overlays/ends" --only-bundle
   "$IMAGE/assemble.sh" --arch amd64 --version 6 --overlay "$overlays/hangs" --only-bundle
