@@ -308,6 +308,11 @@ class Box:
         self.process.stdin.write(words.encode() + b"\r")
         self.process.stdin.flush()
 
+    def press(self, keys):
+        """Presses keys at the serial console, without Enter."""
+        self.process.stdin.write(keys.encode())
+        self.process.stdin.flush()
+
     def kill(self):
         """The power goes, without a word."""
         process = self.process

@@ -19,6 +19,7 @@ import trouble
 import try_faults
 import try_page
 import try_room
+import try_starts
 from box import WORK, Box, Failed, fresh
 
 
@@ -73,6 +74,7 @@ SCENARIOS = {
     "broken": lambda: try_faults.broken(kit),
     "damaged": lambda: try_faults.damaged(kit),
     "worn": lambda: try_faults.worn(kit),
+    "menu": lambda: try_starts.menu(kit),
     "power": lambda: try_faults.power(kit),
     "guarded": lambda: guard.guarded(kit),
     "late": lambda: trouble.late(kit),

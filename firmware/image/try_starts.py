@@ -1,0 +1,60 @@
+"""Starts that nobody planned: the version that a person chooses in the boot menu.
+"""
+
+import os
+import time
+
+import try_page
+from box import WORK, Box, Failed, fresh
+
+def choose_other(kit, box, version):
+    """In the boot menu of the start that comes next, the version below the one that would start by itself."""
+    since = box.mark()
+    box.qmp("system_reset")
+    box.said(rf"Palabre \S+\+2 +Palabre \S+\+{version} +Boot in", 120 * kit.SLACK, since)
+    since = box.mark()
+    # Down: a serial line may cut the sequence of the arrow in two. Any key ends the menu's 2 seconds.
+    box.press("j")
+    box.said(rf"Palabre \S+\+{version} ", 30 * kit.SLACK, since)
+    since = box.mark()
+    box.started = time.monotonic()
+    box.press("\r")
+    return since
+
+
+def menu(kit, arch="amd64"):
+    """The version before, by hand: for one start at first, and from then on once it has proved good."""
+    with Box(arch, kit.out(arch, 1), fresh(os.path.join(WORK, "test", "menu"))) as box:
+        kit.step("version 1 starts; version 2 is installed and proves good")
+        box.start()
+        box.ready(120 * kit.SLACK)
+        room = kit.claim_and_make_a_room(box)
+        since = kit.update(box, 2)
+        box.said(r"version 2 is good", 300 * kit.SLACK, since)
+
+        kit.step("version 1 is chosen in the boot menu, and runs with the same data")
+        since = choose_other(kit, box, 1)
+        box.said(r"Palabre \S+\+1\n", 120 * kit.SLACK, since)
+        box.ready(60 * kit.SLACK)
+        kit.sign_in(box)
+        kit.has_room(box, room)
+        kit.step("restarted before it has proved good: version 2 starts, as if nobody had chosen")
+        if box.seen(r"version 1 is good", since):
+            raise Failed("version 1 proved good before it could be restarted: too slow a machine for this step")
+        since = box.mark()
+        box.qmp("system_reset")
+        box.said(r"Palabre \S+\+2\n", 120 * kit.SLACK, since)
+        box.ready(60 * kit.SLACK)
+
+        kit.step("chosen again, version 1 proves good; it stays")
+        since = choose_other(kit, box, 1)
+        box.said(r"version 1 is good", 300 * kit.SLACK, since)
+        kit.sign_in(box)
+        since = box.mark()
+        try_page.ask(box, "PUT", "/restart", {"when": "now"})
+        box.gone(60 * kit.SLACK)
+        box.said(r"Palabre \S+\+1\n", 120 * kit.SLACK, since)
+        state = try_page.until(box, "version 1 runs", lambda state: state["runs"]["version"] == 1, 60 * kit.SLACK)
+        if state["last_failure"] is not None:
+            raise Failed(f"version 2 counts as failed, though nothing was wrong with it: {state['last_failure']}")
+        kit.has_room(box, room)
