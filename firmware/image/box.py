@@ -215,6 +215,29 @@ class Box:
                 raise Failed(f"the emulator refused {execute}: {answer['error']['desc']}")
             return answer["return"]
 
+    def event(self, name, within):
+        """Waits for an event of the emulator, and answers what it says of it. What came before is not heard, and the emulator
+        listens to nobody else meanwhile."""
+        deadline = time.monotonic() + within
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(within)
+            line.connect(self.qmp_path)
+            stream = line.makefile("rw")
+            stream.readline()
+            stream.write(json.dumps({"execute": "qmp_capabilities"}) + "\n")
+            stream.flush()
+            try:
+                while (left := deadline - time.monotonic()) > 0:
+                    line.settimeout(left)
+                    told = json.loads(stream.readline() or "null")
+                    if told is None:
+                        raise Failed(f"the emulator ended without a word of {name}")
+                    if told.get("event") == name:
+                        return told["data"]
+            except TimeoutError:
+                pass
+        raise Failed(f"the emulator did not tell of {name} within {within} s")
+
     def memory_used(self, within=60):
         """MiB in use in the guest (MemTotal - MemAvailable), by the balloon's count."""
         device = next(d["name"] for d in self.qmp("qom-list", path="/machine/peripheral") if d["name"] == "balloon")

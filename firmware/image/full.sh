@@ -1,12 +1,13 @@
 #!/bin/bash
 # The further images of `fw test --full`, on top of those of test.sh: version 2 once more, with the keys in a token; version 4, whose
-# kernel image strangers have signed for Secure Boot in a bundle that is ours; and version 5, which fills its disk.
+# kernel image strangers have signed for Secure Boot in a bundle that is ours; version 5, which fills its disk; and version 8,
+# parts of which hang when it is told to.
 # full.sh OVERLAY, the one of the other images.
 set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 need_root test
-short=$1 filled=$WORK/overlay/filled foreign=$WORK/test/foreign
+short=$1 filled=$WORK/overlay/filled hung=$WORK/overlay/hung foreign=$WORK/test/foreign
 keys=$FIRMWARE/keys/dev
 
 # --- the same keys in a token in software (PKCS#11): what comes of them must be the same too
@@ -87,3 +88,34 @@ ExecStart=/bin/sh -c 'while :; do /usr/lib/palabre/fill second "again "; sleep 1
 UNIT
 for unit in test-fill.service test-fill-again.path; do ln -sfn "../$unit" "$units/multi-user.target.wants/$unit"; done
 "$IMAGE/assemble.sh" --arch amd64 --version 5 --overlay "$filled"
+
+# --- hangs when a stick with a certain label is plugged in, once for each
+rm -rf -- "$hung"
+cp -a -- "$short" "$hung"
+mkdir -p "$hung/usr/lib/palabre" "$hung/usr/lib/udev/rules.d"
+cat >"$hung/usr/lib/palabre/hang" <<'HANG'
+#!/bin/sh
+: >"/var/lib/hung.$1"
+sync
+echo "TEST: $1" >/dev/console
+case $1 in
+  # It does not take the signal that stops others; its control group can be frozen.
+  INIT) echo 1 >/sys/fs/cgroup/init.scope/cgroup.freeze ;;
+  # And does not restart by itself after 10 seconds, as a box does.
+  KERNEL) echo 0 >/proc/sys/kernel/panic && echo c >/proc/sysrq-trigger ;;
+esac
+HANG
+chmod 0755 "$hung/usr/lib/palabre/hang"
+cat >"$hung/usr/lib/systemd/system/test-hang@.service" <<'UNIT'
+[Unit]
+RequiresMountsFor=/var/lib
+After=palabre.service
+ConditionPathExists=!/var/lib/hung.%i
+[Service]
+Type=exec
+ExecStart=/usr/lib/palabre/hang %i
+UNIT
+cat >"$hung/usr/lib/udev/rules.d/62-test-hang.rules" <<'RULES'
+ACTION=="add", SUBSYSTEM=="block", ENV{ID_BUS}=="usb", ENV{ID_FS_LABEL}=="INIT|KERNEL", TAG+="systemd", ENV{SYSTEMD_WANTS}+="test-hang@$env{ID_FS_LABEL}.service"
+RULES
+"$IMAGE/assemble.sh" --arch amd64 --version 8 --overlay "$hung"

@@ -56,14 +56,14 @@ def own(name):
     return path
 
 
-def stick(name, **files):
-    """A stick labelled PALABRE with the given files."""
+def stick(name, label="PALABRE", **files):
+    """A stick with the given files."""
     path = own(name)
     size = sum(os.path.getsize(f) for f in files.values()) // 2**20 + 40
     with open(path, "wb") as image:
         image.truncate(size * 2**20)
     tool = [os.path.join(FIRMWARE, "image", "tool.sh")]
-    subprocess.run(tool + ["mkfs.vfat", "-F", "32", "-n", "PALABRE", seen(path)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(tool + ["mkfs.vfat", "-F", "32", "-n", label, seen(path)], check=True, stdout=subprocess.DEVNULL)
     for target, source in files.items():
         subprocess.run(tool + ["mcopy", "-i", seen(path), seen(source), "::" + target.replace("_", ".")], check=True)
     return path

@@ -75,6 +75,7 @@ SCENARIOS = {
     "damaged": lambda: try_faults.damaged(kit),
     "worn": lambda: try_faults.worn(kit),
     "menu": lambda: try_starts.menu(kit),
+    "hung": lambda: try_starts.hung(kit),
     "power": lambda: try_faults.power(kit),
     "guarded": lambda: guard.guarded(kit),
     "late": lambda: trouble.late(kit),

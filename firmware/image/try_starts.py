@@ -1,4 +1,5 @@
-"""Starts that nobody planned: the version that a person chooses in the boot menu.
+"""Starts that nobody planned: the version that a person chooses in the boot menu, and a system that hangs and is reset by the
+hardware watchdog.
 """
 
 import os
@@ -6,6 +7,12 @@ import time
 
 import try_page
 from box import WORK, Box, Failed, fresh
+
+# What the test's overlay hangs, by the label of the stick that asks for it (full.sh), and how it is told.
+HANGS = {"INIT": "PID 1 stands still", "KERNEL": "the kernel panics and stays there"}
+# As long as system.conf gives the system between two words to the watchdog.
+WATCHDOG = 30
+
 
 def choose_other(kit, box, version):
     """In the boot menu of the start that comes next, the version below the one that would start by itself."""
@@ -58,3 +65,33 @@ def menu(kit, arch="amd64"):
         if state["last_failure"] is not None:
             raise Failed(f"version 2 counts as failed, though nothing was wrong with it: {state['last_failure']}")
         kit.has_room(box, room)
+
+
+def hung(kit, arch="amd64"):
+    """A system that hangs: the watchdog of the board resets it, and the box serves again."""
+    with Box(arch, kit.out(arch, 8), fresh(os.path.join(WORK, "test", "hung"))) as box:
+        kit.step("version 8 starts and is claimed")
+        box.start()
+        box.ready(120 * kit.SLACK)
+        room = kit.claim_and_make_a_room(box)
+        for label, what in HANGS.items():
+            kit.step(f"{what}: the watchdog resets the machine")
+            since = box.mark()
+            box.plug(kit.stick(f"{label.lower()}.img", label=label))
+            box.said(rf"TEST: {label}\s", 60 * kit.SLACK, since)
+            began = time.monotonic()
+            told = box.event("WATCHDOG", WATCHDOG * kit.SLACK)
+            if told != {"action": "reset"}:
+                raise Failed(f"the watchdog did something else: {told}")
+            kit.note(f"{what}: to the reset by the watchdog", time.monotonic() - began, "s", WATCHDOG)
+            since = box.mark()
+            box.started = time.monotonic()
+            box.gone(30 * kit.SLACK)
+            kit.note(f"{what}: reset to /readyz", box.ready(120 * kit.SLACK), "s")
+            box.said(r"Palabre \S+\+8\n", 60 * kit.SLACK, since)
+            box.pull()
+            kit.sign_in(box)
+            kit.has_room(box, room)
+            state = try_page.ask(box, "GET", "")
+            if state["on_trial"] or state["last_failure"] is not None:
+                raise Failed(f"the reset counts against the version: {state}")
