@@ -1,13 +1,13 @@
 #!/bin/bash
 # The further images of `fw test --full`, on top of those of test.sh: version 2 once more, with the keys in a token; version 4, whose
-# kernel image strangers have signed for Secure Boot in a bundle that is ours; version 5, which fills its disk; and version 8,
-# parts of which hang when it is told to.
+# kernel image strangers have signed for Secure Boot in a bundle that is ours; version 5, which fills its disk; version 8, parts of
+# which hang when it is told to; and version 9, whose program ends for ever when it is told to.
 # full.sh OVERLAY, the one of the other images.
 set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 need_root test
-short=$1 filled=$WORK/overlay/filled hung=$WORK/overlay/hung foreign=$WORK/test/foreign
+short=$1 filled=$WORK/overlay/filled hung=$WORK/overlay/hung ended=$WORK/overlay/ended foreign=$WORK/test/foreign
 keys=$FIRMWARE/keys/dev
 
 # --- the same keys in a token in software (PKCS#11): what comes of them must be the same too
@@ -103,6 +103,7 @@ case $1 in
   INIT) echo 1 >/sys/fs/cgroup/init.scope/cgroup.freeze ;;
   # And does not restart by itself after 10 seconds, as a box does.
   KERNEL) echo 0 >/proc/sys/kernel/panic && echo c >/proc/sysrq-trigger ;;
+  PROGRAM) systemctl kill --signal=KILL palabre.service ;;
 esac
 HANG
 chmod 0755 "$hung/usr/lib/palabre/hang"
@@ -116,6 +117,21 @@ Type=exec
 ExecStart=/usr/lib/palabre/hang %i
 UNIT
 cat >"$hung/usr/lib/udev/rules.d/62-test-hang.rules" <<'RULES'
-ACTION=="add", SUBSYSTEM=="block", ENV{ID_BUS}=="usb", ENV{ID_FS_LABEL}=="INIT|KERNEL", TAG+="systemd", ENV{SYSTEMD_WANTS}+="test-hang@$env{ID_FS_LABEL}.service"
+ACTION=="add", SUBSYSTEM=="block", ENV{ID_BUS}=="usb", ENV{ID_FS_LABEL}=="INIT|KERNEL|PROGRAM", TAG+="systemd", ENV{SYSTEMD_WANTS}+="test-hang@$env{ID_FS_LABEL}.service"
 RULES
 "$IMAGE/assemble.sh" --arch amd64 --version 8 --overlay "$hung"
+
+# --- ends for ever once it was told to. It then has half a minute a start instead of a quarter of an hour.
+rm -rf -- "$ended"
+cp -a -- "$hung" "$ended"
+install -m 0755 "$WORK/program/amd64/palabre" "$ended/usr/lib/palabre/palabre"
+cat >"$ended/usr/bin/palabre" <<'PROGRAM'
+#!/bin/sh
+[ -e /var/lib/hung.PROGRAM ] && exit 1
+exec /usr/lib/palabre/palabre "$@"
+PROGRAM
+chmod 0755 "$ended/usr/bin/palabre"
+short_trial=$ended/usr/lib/systemd/system/palabre-health.service.d/short.conf
+sed -i 's/ --grace 90 / --grace 90 --patience 30 /' "$short_trial"
+grep -q -- '--patience 30' "$short_trial" || die 'the patience of version 9 is not shortened'
+"$IMAGE/assemble.sh" --arch amd64 --version 9 --overlay "$ended" --only-bundle

@@ -76,6 +76,7 @@ SCENARIOS = {
     "worn": lambda: try_faults.worn(kit),
     "menu": lambda: try_starts.menu(kit),
     "hung": lambda: try_starts.hung(kit),
+    "ended": lambda: try_starts.ended(kit),
     "power": lambda: try_faults.power(kit),
     "guarded": lambda: guard.guarded(kit),
     "late": lambda: trouble.late(kit),

@@ -1,5 +1,5 @@
-"""Starts that nobody planned: the version that a person chooses in the boot menu, and a system that hangs and is reset by the
-hardware watchdog.
+"""Starts that nobody planned: the version that a person chooses in the boot menu, a system that hangs and is reset by the
+hardware watchdog, and a program that ends for good long after its version had proved good.
 """
 
 import os
@@ -95,3 +95,37 @@ def hung(kit, arch="amd64"):
             state = try_page.ask(box, "GET", "")
             if state["on_trial"] or state["last_failure"] is not None:
                 raise Failed(f"the reset counts against the version: {state}")
+
+
+def ended(kit, arch="amd64"):
+    """The program of a version that had proved good ends at each start from some day on: the version before comes back."""
+    with Box(arch, kit.out(arch, 1), fresh(os.path.join(WORK, "test", "ended"))) as box:
+        kit.step("version 1 starts; version 9 is installed and proves good")
+        box.start()
+        box.ready(120 * kit.SLACK)
+        room = kit.claim_and_make_a_room(box)
+        since = kit.update(box, 9)
+        box.said(r"version 9 is good", 300 * kit.SLACK, since)
+        kit.step("its program ends, and at each start from now on; the box is switched off and on")
+        since = box.mark()
+        box.plug(kit.stick("program.img", label="PROGRAM"))
+        box.said(r"TEST: PROGRAM\s", 60 * kit.SLACK, since)
+        box.gone(30 * kit.SLACK)
+        box.pull()
+        since = box.mark()
+        box.qmp("system_reset")
+        began = time.monotonic()
+        kit.step("after three starts that did not serve version 1 takes its place, and says why")
+        print("      " + box.said(r"version 9 was started 3 times in a row[^\n]*\n", 900 * kit.SLACK, since).group(0).strip(), flush=True)
+        box.said(r"Palabre \S+\+1\n", 300 * kit.SLACK, since)
+        kit.note("return from a version whose program ended after it had proved good", time.monotonic() - began, "s", 360)
+        if box.seen(r"Palabre \S+\+9\n", since):
+            raise Failed("version 9 served")
+        box.ready(60 * kit.SLACK)
+        kit.sign_in(box)
+        kit.has_room(box, room)
+        state = try_page.until(box, "version 9 has failed", lambda state: state["last_failure"] is not None, 60 * kit.SLACK)
+        failure = state["last_failure"]
+        if (failure["what"], failure["version"]) != ("bad", 9):
+            raise Failed(f"the API names another failure: {failure}")
+        print(f"      the API: {failure['why']}", flush=True)
