@@ -2,7 +2,7 @@
 # Starts an image in QEMU with the tools root's emulator and firmware, the box's ports forwarded on loopback, its serial
 # line on stdout.
 # emulate.sh --arch A --disk FILE --vars FILE [--mem MB] [--page PORT] [--plain PORT] [--qmp SOCKET] [--rtp N] [--bind ADDRESS]
-# The box's https is at --page, what it answers to plain http at --plain when that is given.
+# The box's https is at --page, what it answers to plain http at --plain when that is given. [--forward "tcp:22 udp:443"]: more ports.
 # [--secure-boot on] [--tpm FOLDER] [--net none] [-- OPTIONS OF QEMU...]
 # FILEs are below the work folder and are made when absent, the disk as 4 GiB on top of --image FILE. Ends with the box.
 # Secure Boot: firmware that can enforce it, in setup mode when --vars is absent. TPM: its state is in FOLDER and is kept.
@@ -10,7 +10,7 @@ set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 need_root run
-arch='' disk='' vars='' image='' mem=512 page=7880 plain='' qmp='' rtp=16 bind=127.0.0.1 secure=off tpm='' net=user processors=2 more=()
+arch='' disk='' vars='' image='' mem=512 page=7880 plain='' qmp='' rtp=16 bind=127.0.0.1 secure=off tpm='' net=user processors=2 forwards='' more=()
 while [ $# -gt 0 ]; do
   case $1 in
     --arch) arch=$2 ;;
@@ -26,6 +26,7 @@ while [ $# -gt 0 ]; do
     --secure-boot) secure=$2 ;;
     --tpm) tpm=$2 ;;
     --net) net=$2 ;;
+    --forward) forwards=$2 ;;
     --) shift; more=("$@"); break ;;
     *) die "emulate does not know '$1'" ;;
   esac
@@ -60,6 +61,7 @@ fi
 forward="hostfwd=tcp:$bind:$page-:443,hostfwd=udp:$bind:7880-:7880,hostfwd=tcp:$bind:5060-:5060,hostfwd=udp:$bind:5060-:5060"
 if [ -n "$plain" ]; then forward+=,hostfwd=tcp:$bind:$plain-:80; fi
 for ((port = 16384; port < 16384 + rtp; port++)); do forward+=,hostfwd=udp:$bind:$port-:$port; done
+for also in $forwards; do forward+=,hostfwd=${also%:*}:$bind:${also#*:}-:${also#*:}; done
 if [ -n "$qmp" ]; then options+=(-qmp "unix:$(seen "$qmp"),server=on,wait=off"); fi
 if [ -n "$tpm" ]; then
   mkdir -p "$tpm"

@@ -18,6 +18,7 @@ import outside
 import trouble
 import try_faults
 import try_page
+import try_ports
 import try_room
 import try_starts
 from box import WORK, Box, Failed, fresh
@@ -71,6 +72,7 @@ SCENARIOS = {
     "life": lambda: life("amd64"),
     "asked": lambda: try_page.asked(kit),
     "settings": lambda: try_page.settings(kit),
+    "ports": lambda: try_ports.ports(kit),
     "broken": lambda: try_faults.broken(kit),
     "damaged": lambda: try_faults.damaged(kit),
     "worn": lambda: try_faults.worn(kit),
