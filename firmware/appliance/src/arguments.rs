@@ -1,6 +1,7 @@
 //! The arguments of the two programs: commands, options with a value, flags. Nothing is guessed.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 /// What the command line gets wrong.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,6 +76,17 @@ impl Arguments {
     pub fn needed(&mut self, name: &str) -> Result<String, Usage> {
         self.value(name)?
             .ok_or_else(|| Usage(format!("{name} is missing")))
+    }
+
+    /// A number of seconds, from 1 to 3600; `usual` when it is not given.
+    pub fn seconds(&mut self, name: &str, usual: Duration) -> Result<Duration, Usage> {
+        match self.value(name)?.map(|text| text.parse()) {
+            None => Ok(usual),
+            Some(Ok(seconds @ 1..=3600)) => Ok(Duration::from_secs(seconds)),
+            Some(_) => Err(Usage(format!(
+                "{name} is a number of seconds from 1 to 3600"
+            ))),
+        }
     }
 
     /// Refuses what nobody took.

@@ -1,8 +1,12 @@
 //! The box side: verifies and installs updates, says which slot holds what, and runs the trial of
 //! a new version. Runs as root, for a moment at a time; `palabre` itself does not.
 
+#[path = "palabre-update/meetings.rs"]
+mod meetings;
 #[path = "palabre-update/observe.rs"]
 mod observe;
+#[path = "palabre-update/plain_http.rs"]
+mod plain_http;
 #[path = "palabre-update/serve.rs"]
 mod serve;
 #[path = "palabre-update/starts.rs"]
@@ -50,6 +54,8 @@ palabre-update: the versions of this box
                         [--good-for SECONDS] [--no-reboot]
                                                  run the trial of a new version
   palabre-update provision [--usb FOLDER]        name, network and certificate
+  palabre-update wait-for-meetings [--url URL] [--every SECONDS] [--empty-for SECONDS]
+                                                 end once a restart ends no meeting
   palabre-update serve [--socket FILE] [--uploads FOLDER] [--user UID] [--confirm-within SECONDS]
                         do what the program asks; without --socket on the socket
                         that is the standard input
@@ -275,6 +281,14 @@ fn run(given: Vec<OsString>) -> Result<String, Failed> {
             let stick = arguments.value("--usb")?.map(PathBuf::from);
             arguments.end()?;
             provision_box(&places, stick.as_deref())
+        }
+        "wait-for-meetings" => {
+            let wait = meetings::Wait::from(&mut arguments)?;
+            arguments.end()?;
+            wait.run(&places, |line| {
+                // Who reads may have gone: that is no reason not to wait.
+                let _ = writeln!(io::stdout(), "{line}");
+            })
         }
         "serve" => {
             let line = serve::Line::from(&mut arguments)?;

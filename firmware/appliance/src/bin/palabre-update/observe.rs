@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{ChildStderr, Command, Stdio};
@@ -12,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use palabre_appliance::arguments::Usage;
 use palabre_appliance::health::{Check, Failure, SyntheticCall};
+
+use super::plain_http::{STATUS, Url, is_ok};
 
 /// How long the program may take to say that it is ready.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -33,8 +34,7 @@ const EARLIEST: u64 = 1_735_689_600;
 
 /// The checks, and what the last call found.
 pub(crate) struct Watch {
-    address: SocketAddr,
-    path: String,
+    url: Url,
     call: Option<CallCommand>,
     called: Option<(Instant, Result<(), String>)>,
 }
@@ -42,19 +42,8 @@ pub(crate) struct Watch {
 impl Watch {
     /// Looks at `url`, which is `http://` with an address, and calls with the command, as `user` if one is named.
     pub(crate) fn new(url: &str, call: Option<String>, user: Option<&str>) -> Result<Self, Usage> {
-        let parts = url
-            .strip_prefix("http://")
-            .and_then(|rest| rest.split_once('/'));
-        let (address, path) =
-            parts.ok_or_else(|| Usage("--url is http://ADDRESS:PORT/PATH".to_owned()))?;
-        let plain = path.bytes().all(|b| b.is_ascii_graphic());
-        let bare = |address: &str| Some(SocketAddr::new(address.parse().ok()?, 80));
-        let address = address.parse().ok().or_else(|| bare(address));
-        let address = address.filter(|_| plain);
         Ok(Self {
-            address: address
-                .ok_or_else(|| Usage("--url is http://ADDRESS:PORT/PATH".to_owned()))?,
-            path: format!("/{path}"),
+            url: Url::parse(url)?,
             call: match call {
                 Some(words) => Some(CallCommand {
                     words,
@@ -110,36 +99,12 @@ impl Watch {
     }
 
     fn ready(&self) -> Result<(), String> {
-        let deadline = Instant::now() + ANSWER;
-        let asked = || -> io::Result<String> {
-            let mut stream = TcpStream::connect_timeout(&self.address, ANSWER)?;
-            stream.set_write_timeout(Some(ANSWER))?;
-            // In one piece: a server may answer and close at the first.
-            let request = format!(
-                "GET {} HTTP/1.0\r\nHost: {}\r\n\r\n",
-                self.path, self.address
-            );
-            stream.write_all(request.as_bytes())?;
-            let mut answer = Vec::new();
-            // The status line is enough, and a slow drip is as good as silence.
-            while answer.len() < 12 {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
-                stream.set_read_timeout(Some(left))?;
-                let mut piece = [0; 64];
-                match stream.read(&mut piece)? {
-                    0 => break,
-                    length => answer.extend(&piece[..length]),
-                }
+        match self.url.get(STATUS, ANSWER) {
+            Ok(answer) if is_ok(&answer) => Ok(()),
+            Ok(answer) => {
+                let answer = String::from_utf8_lossy(&answer);
+                Err(format!("it answers {answer:?} instead of 200"))
             }
-            answer.truncate(12);
-            Ok(String::from_utf8_lossy(&answer).into_owned())
-        };
-        match asked() {
-            Ok(answer) if answer.starts_with("HTTP/1.") && answer.ends_with(" 200") => Ok(()),
-            Ok(answer) => Err(format!("it answers {answer:?} instead of 200")),
             Err(error) => Err(format!("it does not answer: {error}")),
         }
     }
@@ -285,28 +250,6 @@ fn writable(state: &Path) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_without_a_port_means_80() {
-        let address = |url: &str| {
-            let watch = Watch::new(url, None, None);
-            watch.map(|watch| watch.address.to_string())
-        };
-        assert_eq!(address("http://127.0.0.1/readyz").unwrap(), "127.0.0.1:80");
-        assert_eq!(
-            address("http://127.0.0.1:8080/readyz").unwrap(),
-            "127.0.0.1:8080"
-        );
-        assert_eq!(address("http://[::1]:81/readyz").unwrap(), "[::1]:81");
-        for wrong in [
-            "https://127.0.0.1/",
-            "http://localhost/",
-            "http://127.0.0.1",
-            "http://127.0.0.1/a b",
-        ] {
-            assert!(address(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn a_failed_call_gives_its_first_line_and_no_more() {

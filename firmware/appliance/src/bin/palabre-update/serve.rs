@@ -53,13 +53,7 @@ impl Line {
                 .parse()
                 .map_err(|_| Usage("--user is the number of a user".to_owned()))?,
         };
-        let confirm_within = match arguments.value("--confirm-within")? {
-            None => settings::CONFIRM_WITHIN,
-            Some(text) => match text.parse() {
-                Ok(seconds @ 1..=3600) => Duration::from_secs(seconds),
-                _ => return Err(Usage("--confirm-within is 1 to 3600 seconds".to_owned())),
-            },
-        };
+        let confirm_within = arguments.seconds("--confirm-within", settings::CONFIRM_WITHIN)?;
         let uploads = arguments.value("--uploads")?;
         Ok(Self {
             socket: arguments.value("--socket")?.map(PathBuf::from),

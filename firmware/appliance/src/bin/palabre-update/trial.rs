@@ -26,15 +26,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn from(arguments: &mut Arguments) -> Result<Self, Usage> {
-        let mut seconds = |name: &str, usual: Duration| match arguments.value(name)? {
-            None => Ok(usual),
-            Some(text) => match text.parse() {
-                Ok(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
-                _ => Err(Usage(format!(
-                    "{name} is a number of seconds from 1 to 3600"
-                ))),
-            },
-        };
+        let mut seconds = |name: &str, usual| arguments.seconds(name, usual);
         let usual = health::Policy::default();
         let every = seconds("--every", Duration::from_secs(10))?;
         let good_for = seconds("--good-for", usual.good_for)?;
