@@ -313,6 +313,16 @@ pub(crate) fn refused(code: &str, language: Language) -> Sentences {
                 "La mise à jour est plus ancienne que ce que ce boîtier accepte. Pour revenir en arrière, démarrez la version précédente.",
             ),
         ),
+        "version-failed" => (
+            (
+                "This version failed before",
+                "This version failed on this box, and a stick does not bring it again. Bring a newer one, or install the file from this page to try it once more.",
+            ),
+            (
+                "Cette version a déjà échoué",
+                "Cette version a échoué sur ce boîtier, et une clé USB ne la ramène pas. Apportez-en une plus récente, ou installez le fichier depuis cette page pour l'essayer encore une fois.",
+            ),
+        ),
         "version-same" | "same-root" => (
             (
                 "This version runs already",
@@ -502,6 +512,7 @@ mod tests {
             "part-order",
             "other-arch",
             "version-older",
+            "version-failed",
             "version-same",
             "running-on-trial",
             "busy",

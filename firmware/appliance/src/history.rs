@@ -8,6 +8,7 @@ use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use palabre_init::cmdline::RootHash;
 use serde::{Deserialize, Serialize};
 
 /// The most events that are kept. A box that is updated monthly remembers eight years.
@@ -48,6 +49,9 @@ pub struct Event {
     /// Why, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
+    /// The root hash of what was installed: two files may claim one version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_hash: Option<String>,
 }
 
 /// An update that was installed and is not good yet.
@@ -86,6 +90,27 @@ impl History {
             .iter()
             .any(|e| e.version == version && e.what == What::Good);
         (!cured).then(|| events[at].clone())
+    }
+
+    /// The failed trial of this version with this root, unless it was followed by a good one.
+    pub fn failure_of(&self, version: u64, root_hash: &RootHash) -> Option<Event> {
+        let root_hash = root_hash.to_string();
+        let events = self.events();
+        let installed = |event: &Event| event.version == version && event.what == What::Installed;
+        let of_this_root =
+            |event: &Event| installed(event) && event.root_hash.as_ref() == Some(&root_hash);
+        let at = events.iter().rposition(of_this_root)?;
+        // From there on the version is this root, until it is installed with another.
+        let judged = events[at + 1..]
+            .iter()
+            .take_while(|event| !installed(event));
+        let judged = judged.filter(|event| {
+            event.version == version && matches!(event.what, What::Good | What::Bad)
+        });
+        judged
+            .last()
+            .filter(|event| event.what == What::Bad)
+            .cloned()
     }
 
     /// Keeps an event.
@@ -184,6 +209,7 @@ mod tests {
             what,
             version,
             why: String::new(),
+            root_hash: None,
         }
     }
 
@@ -224,6 +250,46 @@ mod tests {
         assert_eq!(history.last_failure().unwrap().version, 3);
         history.add(event(What::Good, 3)).unwrap();
         assert_eq!(history.last_failure(), None);
+    }
+
+    #[test]
+    fn a_failure_is_of_one_version_and_one_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let history = History::new(folder.path());
+        let root = |digits: &str| RootHash::parse(&digits.repeat(32)).unwrap();
+        let install = |digits: &str| {
+            let root_hash = Some(root(digits).to_string());
+            let installed = event(What::Installed, 3);
+            history
+                .add(Event {
+                    root_hash,
+                    ..installed
+                })
+                .unwrap();
+        };
+        let failed = |digits: &str| history.failure_of(3, &root(digits)).is_some();
+        // Of a version that was installed before roots were kept, nothing is known.
+        history.add(event(What::Installed, 3)).unwrap();
+        history.add(event(What::Bad, 3)).unwrap();
+        assert!(!failed("aa"));
+        install("aa");
+        assert!(!failed("aa"));
+        history.add(event(What::Bad, 4)).unwrap();
+        assert!(!failed("aa"));
+        history.add(event(What::Bad, 3)).unwrap();
+        assert!(failed("aa") && !failed("bb"));
+        // What was asked for or refused is no verdict.
+        history.add(event(What::Previous, 3)).unwrap();
+        history.add(event(What::Refused, 3)).unwrap();
+        assert!(failed("aa"));
+        install("bb");
+        history.add(event(What::Good, 3)).unwrap();
+        assert!(failed("aa") && !failed("bb"));
+        install("aa");
+        assert!(!failed("aa"), "it is tried again");
+        history.add(event(What::Bad, 3)).unwrap();
+        history.add(event(What::Good, 3)).unwrap();
+        assert!(!failed("aa"));
     }
 
     #[test]

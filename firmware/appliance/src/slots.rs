@@ -101,7 +101,8 @@ impl Slot {
         agree.then_some(version)
     }
 
-    fn holds(&self, hash: &RootHash) -> bool {
+    /// Whether this root is in it.
+    pub fn holds(&self, hash: &RootHash) -> bool {
         self.root.uuid == hash.root_uuid() && self.verity.uuid == hash.verity_uuid()
     }
 }

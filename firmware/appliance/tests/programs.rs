@@ -266,6 +266,58 @@ fn a_version_that_fails_its_trial_goes_back_with_the_reason() {
 }
 
 #[test]
+fn a_stick_does_not_bring_again_what_failed_here() {
+    let bench = Bench::new();
+    let two = bench.packed(2);
+    let tries_end = |v: u32| {
+        let folder = bench.at("esp/EFI/Linux");
+        let at = |name: &str| folder.join(format!("palabre_{v}{name}.efi"));
+        fs::rename(at("+3-0"), at("+0-3")).unwrap();
+    };
+    let refused = |file: &str| {
+        let said = bench.refused(&["install", file]);
+        assert!(
+            said.starts_with("error[version-failed]: version "),
+            "{said}"
+        );
+    };
+    bench.good(&["install", &two]);
+    tries_end(2);
+    // At the next start of version 1 the stick is still in, and nobody has written the history yet.
+    let before = fs::read(bench.at("disk")).unwrap();
+    refused(&two);
+    assert!(fs::read(bench.at("disk")).unwrap() == before);
+    assert_eq!(bench.entries(), ["palabre_1.efi", "palabre_2+0-3.efi"]);
+    let history = bench.status()["history"].clone();
+    let last = history.as_array().unwrap().last().unwrap();
+    assert_eq!(last["what"], "refused");
+    assert!(
+        last["why"]
+            .as_str()
+            .unwrap()
+            .starts_with("version-failed: ")
+    );
+    // A newer one comes, and fails too: the history remembers the first.
+    let url = answering("200 OK");
+    bench.good(&["health", "--url", &url]);
+    let three = bench.packed(3);
+    bench.good(&["install", &three]);
+    refused(&two);
+    tries_end(3);
+    bench.good(&["health", "--url", &url]);
+    refused(&two);
+    refused(&three);
+    // Neither the boot loader nor the history knows anything against it.
+    fs::remove_dir_all(bench.at("var/update")).unwrap();
+    bench.good(&["install", &two]);
+    // Who asks for it gets it.
+    tries_end(2);
+    refused(&two);
+    bench.good(&["install", &two, "--again"]);
+    assert_eq!(bench.entries(), ["palabre_1.efi", "palabre_2+3-0.efi"]);
+}
+
+#[test]
 fn what_is_wrong_is_refused_and_nothing_is_written() {
     let bench = Bench::new();
     let two = bench.packed(2);

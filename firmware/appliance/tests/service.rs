@@ -127,6 +127,22 @@ fn what_is_no_update_of_this_box_is_refused_with_the_reason() {
     assert_eq!(bench.entries(), ["palabre_1.efi"]);
 }
 
+/// What a stick does not bring again (`programs.rs`), somebody may try once more.
+#[test]
+fn who_asks_for_a_version_that_failed_gets_it() {
+    let bench = Bench::new();
+    bench.good(&["install", &bench.packed(2)]);
+    let folder = bench.at("esp/EFI/Linux");
+    let at = |name: &str| folder.join(name);
+    fs::rename(at("palabre_2+3-0.efi"), at("palabre_2+0-3.efi")).unwrap();
+    let service = bench.serve();
+    let two = upload(&bench, 2, &bench.packed(2));
+    done(&service.socket, &Request::Install { upload: two });
+    let progress = ended(&service.socket);
+    assert_eq!(progress.phase, Phase::Done, "{progress:?}");
+    assert_eq!(bench.entries(), ["palabre_1.efi", "palabre_2+3-0.efi"]);
+}
+
 #[test]
 fn nothing_but_a_plain_file_of_the_upload_folder_is_opened() {
     let bench = Bench::new();

@@ -42,7 +42,9 @@ const USAGE: &str = "\
 palabre-update: the versions of this box
 
   palabre-update verify FILE                     check a bundle, write nothing
-  palabre-update install FILE [--progress FILE]  write it to the other slot
+  palabre-update install FILE [--progress FILE] [--again]
+                                                 write it to the other slot; --again: also one that
+                                                 failed on this box
   palabre-update status [--json]                 what each slot holds, and why it starts or not
   palabre-update mark-good                       the running version is good
   palabre-update mark-bad WHY                    it is not; the next start takes another
@@ -210,7 +212,7 @@ fn text(path: &Path, code: &'static str) -> Result<String, Failed> {
 }
 
 fn run(given: Vec<OsString>) -> Result<String, Failed> {
-    let mut arguments = Arguments::new(given, &["--json", "--no-reboot", "--help"]);
+    let mut arguments = Arguments::new(given, &["--again", "--json", "--no-reboot", "--help"]);
     if arguments.flag("--help") {
         return Ok(USAGE.to_owned());
     }
@@ -225,9 +227,13 @@ fn run(given: Vec<OsString>) -> Result<String, Failed> {
         "install" => {
             let file = PathBuf::from(arguments.needed_word("FILE")?);
             let progress = arguments.value("--progress")?.map(PathBuf::from);
+            let failed = match arguments.flag("--again") {
+                true => Before::TriedAgain,
+                false => Before::Refused,
+            };
             arguments.end()?;
             let done = open(&file).and_then(|opened| {
-                install(&places, opened, &mut |phase, done, all, version| {
+                install(&places, opened, failed, &mut |phase, done, all, version| {
                     let told = serde_json::json!({
                         "phase": phase, "done": done, "all": all, "version": version,
                     });
@@ -317,33 +323,57 @@ fn verify(places: &Places, file: &Path) -> Result<String, Failed> {
     ))
 }
 
+/// What becomes of an update that failed on this box before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// It is refused: a stick that is left in brings it at every start, and nobody asked for it.
+    Refused,
+    /// It is tried again: somebody who has read why it failed asks for it.
+    TriedAgain,
+}
+
 /// Installs the bundle in `file`; answers its version. `report` gets the phase, the bytes done, all
 /// bytes and the version. Every end of it is a line of the history.
 fn install(
     places: &Places,
     file: File,
+    failed: Before,
     report: &mut dyn FnMut(Phase, u64, u64, u64),
 ) -> Result<u64, Failed> {
-    let done = install_unremembered(places, file, report);
+    let done = install_unremembered(places, file, failed, report);
     match &done {
-        Ok(version) => remember(places, What::Installed, *version, ""),
+        Ok((version, root_hash)) => {
+            let root_hash = Some(root_hash.to_string());
+            let installed = event(What::Installed, *version, "");
+            keep(
+                places,
+                Event {
+                    root_hash,
+                    ..installed
+                },
+            );
+        }
         Err(Failed::Said { code, what }) => {
             remember(places, What::Refused, 0, &format!("{code}: {what}"));
         }
         Err(Failed::Usage(_)) => {}
     }
-    done
+    done.map(|(version, _)| version)
 }
 
 fn install_unremembered(
     places: &Places,
     file: File,
+    failed: Before,
     report: &mut dyn FnMut(Phase, u64, u64, u64),
-) -> Result<u64, Failed> {
+) -> Result<(u64, RootHash), Failed> {
     let mut bundle = bundle::open(file, &places.keys()?)?;
     let (image, root_hash) = (places.image()?, places.root_hash()?);
     let history = places.history();
     bundle.manifest().suits(&image, history.floor())?;
+    if failed == Before::Refused {
+        has_not_failed(places, bundle.manifest(), &image)?;
+    }
     if let Some(trusted) = protection::enforced(&places.variables) {
         firmware_would_start(&mut bundle, &trusted)?;
     }
@@ -376,7 +406,30 @@ fn install_unremembered(
     if let Err(error) = history.set_pending(Some(pending)) {
         eprintln!("the floor of version {version} is not remembered: {error}");
     }
-    Ok(version)
+    Ok((version, bundle.manifest().root_hash()))
+}
+
+/// Refuses what failed on this box: the same version with the same root. The boot loader knows it of
+/// what is still in its slot, the history of what was replaced since.
+fn has_not_failed(
+    places: &Places,
+    manifest: &bundle::Manifest,
+    image: &Image,
+) -> Result<(), Failed> {
+    let (version, root_hash) = (manifest.version, manifest.root_hash());
+    let entries = places.boot().entries().map_err(esp)?;
+    let is_bad = |entry: &Entry| entry.version == version && entry.is_bad();
+    let in_slot = entries.iter().any(is_bad) && {
+        let (_, slots) = slots::read(&places.disk(false)?, &image.arch)?;
+        slots.iter().any(|slot| slot.holds(&root_hash))
+    };
+    if !in_slot && places.history().failure_of(version, &root_hash).is_none() {
+        return Ok(());
+    }
+    let what = format!(
+        "version {version} failed on this box before and is not taken from a stick again: bring a newer one, or install it from the page to try it once more"
+    );
+    Err(Failed::said("version-failed", what))
 }
 
 /// Refuses a kernel image that nobody has signed whom this box's firmware trusts.
@@ -421,21 +474,29 @@ fn tell(path: Option<&Path>, told: &serde_json::Value) {
     }
 }
 
-/// Keeps an event. A full disk must not stand in the way of what was done.
-fn remember(places: &Places, what: What, version: u64, why: &str) {
+/// Something that happens now.
+fn event(what: What, version: u64, why: &str) -> Event {
     let at = std::time::UNIX_EPOCH
         .elapsed()
         .map_or(0, |age| age.as_secs());
-    let why = why.to_owned();
-    let event = Event {
+    Event {
         at,
         what,
         version,
-        why,
-    };
+        why: why.to_owned(),
+        root_hash: None,
+    }
+}
+
+/// Keeps an event. A full disk must not stand in the way of what was done.
+fn keep(places: &Places, event: Event) {
     if let Err(error) = places.history().add(event) {
         eprintln!("the history is not kept: {error}");
     }
+}
+
+fn remember(places: &Places, what: What, version: u64, why: &str) {
+    keep(places, event(what, version, why));
 }
 
 fn esp(error: io::Error) -> Failed {

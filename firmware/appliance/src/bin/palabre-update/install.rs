@@ -9,7 +9,7 @@ use palabre_appliance::service::{Phase, Progress, UploadId};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use super::{Service, refusal};
-use crate::Failed;
+use crate::{Before, Failed};
 
 impl Service {
     /// Begins to install an upload.
@@ -35,14 +35,20 @@ impl Service {
 
     fn carry_out(&self, file: File) {
         let done = catch_unwind(AssertUnwindSafe(|| {
-            crate::install(&self.places, file, &mut |phase, done, all, version| {
-                let mut progress = self.progress();
-                // `Done` is what this function says, once everything is remembered.
-                if phase != palabre_appliance::slots::Phase::Done {
-                    progress.phase = phase.into();
-                }
-                (progress.done, progress.all, progress.version) = (done, all, Some(version));
-            })
+            // Whoever asks has the history before them: a failure may have had another cause.
+            crate::install(
+                &self.places,
+                file,
+                Before::TriedAgain,
+                &mut |phase, done, all, version| {
+                    let mut progress = self.progress();
+                    // `Done` is what this function says, once everything is remembered.
+                    if phase != palabre_appliance::slots::Phase::Done {
+                        progress.phase = phase.into();
+                    }
+                    (progress.done, progress.all, progress.version) = (done, all, Some(version));
+                },
+            )
         }));
         let mut progress = self.progress();
         match done {
