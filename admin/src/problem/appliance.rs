@@ -383,6 +383,56 @@ pub(crate) fn refused(code: &str, language: Language) -> Sentences {
                 "Le boîtier ne trouve pas le fichier envoyé. Envoyez-le de nouveau.",
             ),
         ),
+        "stick-line" => (
+            (
+                "The settings are not understood",
+                "A line of palabre.toml on the stick is not understood; the screen of the box names it. Nothing was changed.",
+            ),
+            (
+                "Les réglages ne sont pas compris",
+                "Une ligne de palabre.toml sur la clé USB n'est pas comprise ; l'écran du boîtier l'indique. Rien n'a été modifié.",
+            ),
+        ),
+        "stick-network" | "stick-servers" => (
+            (
+                "The settings contradict themselves",
+                "The network or the time servers in palabre.toml on the stick do not go together. Nothing was changed.",
+            ),
+            (
+                "Les réglages se contredisent",
+                "Le réseau ou les serveurs de temps de palabre.toml sur la clé USB ne vont pas ensemble. Rien n'a été modifié.",
+            ),
+        ),
+        "stick-file" => (
+            (
+                "A file on the stick cannot be used",
+                "A file on the stick is longer than 64 KiB, or is no text. Nothing was changed.",
+            ),
+            (
+                "Un fichier de la clé n'est pas utilisable",
+                "Un fichier de la clé USB dépasse 64 Kio, ou n'est pas du texte. Rien n'a été modifié.",
+            ),
+        ),
+        "stick-certificate" => (
+            (
+                "The certificate cannot be used",
+                "Certificate and key on the stick are not PEM text, or do not belong together. Nothing was changed.",
+            ),
+            (
+                "Le certificat n'est pas utilisable",
+                "Le certificat et la clé privée sur la clé USB ne sont pas du texte PEM, ou ne vont pas ensemble. Rien n'a été modifié.",
+            ),
+        ),
+        "provision-io" => (
+            (
+                "The settings could not be taken",
+                "A file that palabre.toml names is not on the stick, or the disk of the box could not be written.",
+            ),
+            (
+                "Les réglages n'ont pas pu être repris",
+                "Un fichier nommé dans palabre.toml n'est pas sur la clé USB, ou le disque du boîtier n'a pas pu être écrit.",
+            ),
+        ),
         "network-invalid" => (
             (
                 "The network contradicts itself",
@@ -518,6 +568,12 @@ mod tests {
             "busy",
             "no-previous",
             "support-busy",
+            "stick-line",
+            "stick-network",
+            "stick-servers",
+            "stick-file",
+            "stick-certificate",
+            "provision-io",
             "firmware",
             "disk-write",
         ] {

@@ -35,6 +35,10 @@ pub enum What {
     Previous,
     /// The data saved before a version are back: an older one could not read what it made of them.
     Restored,
+    /// Settings on a stick were taken.
+    SettingsTaken,
+    /// Settings on a stick were refused.
+    SettingsRefused,
 }
 
 /// One event.

@@ -262,6 +262,19 @@ impl Refused {
             Self::Io(..) => "provision-io",
         }
     }
+
+    /// What the history keeps of it: no name, no address and no value of the file.
+    pub fn told(&self) -> String {
+        match self {
+            Self::Line { line, .. } => format!("line {line} of palabre.toml"),
+            Self::Network(what) => (*what).to_owned(),
+            Self::Servers => self.to_string(),
+            Self::File(_) => "a file is longer than 64 KiB, or no text".to_owned(),
+            Self::Pem(_, what) => format!("a file is no PEM {what}"),
+            Self::Pair { .. } => "key and certificate do not belong together".to_owned(),
+            Self::Io(_, error) => error.kind().to_string(),
+        }
+    }
 }
 
 impl Stick {
@@ -287,6 +300,17 @@ impl Stick {
             time.check()?;
         }
         Ok(stick)
+    }
+
+    /// Names of the sections it has, as the file writes them.
+    pub fn sections(&self) -> Vec<&'static str> {
+        let sections = [
+            ("[network]", self.network.is_some()),
+            ("[time]", self.time.is_some()),
+            ("[certificate]", self.certificate.is_some()),
+        ];
+        let there = sections.into_iter().filter(|(_, is_there)| *is_there);
+        there.map(|(name, _)| name).collect()
     }
 
     /// The files of systemd that do what the stick asks: path below `/run`, content.
@@ -460,6 +484,8 @@ pub struct Done {
     pub fingerprint: Option<String>,
     /// Whether a stick was applied.
     pub stick: bool,
+    /// Names of the sections that are in force.
+    pub sections: Vec<&'static str>,
 }
 
 /// Provisions the box: from `stick` (the folder where a USB stick is mounted) when it has a
@@ -528,6 +554,7 @@ pub fn provision(places: &Places, stick: Option<&Path>, created: u64) -> Result<
         host,
         fingerprint: fingerprint(&read(&chain_path).unwrap_or_default()),
         stick: fresh.is_some(),
+        sections: asked.sections(),
     })
 }
 

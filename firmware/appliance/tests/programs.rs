@@ -515,6 +515,56 @@ fn a_box_gets_its_name_and_certificate() {
 }
 
 #[test]
+fn the_history_tells_of_settings_from_a_stick_and_of_nothing_in_them() {
+    let bench = Bench::new();
+    let root = bench.text("root");
+    let told = |text: &str| {
+        fs::write(bench.at("usb/palabre.toml"), text).unwrap();
+        bench.update(&["provision", "--root", &root, "--usb", &bench.text("usb")]);
+        let history = bench.status()["history"].clone();
+        let last = history.as_array().unwrap().last().unwrap().clone();
+        let words = |name: &str| last[name].as_str().unwrap_or_default().to_owned();
+        (words("what"), words("why"))
+    };
+    let pair = |what: &str, why: &str| (what.to_owned(), why.to_owned());
+    fs::create_dir(bench.at("usb")).unwrap();
+    // A start without a stick, and a stick without settings, are no news.
+    bench.good(&["provision", "--root", &root]);
+    bench.good(&["provision", "--root", &root, "--usb", &bench.text("usb")]);
+    assert_eq!(bench.status()["history"], serde_json::json!([]));
+    let network = "[network]\naddress = \"192.0.2.10/24\"\ninterface = \"secret0\"\n";
+    let both = format!("{network}[time]\nntp = [\"ntp.secret.example\"]\n");
+    let taken = |why| pair("settings-taken", why);
+    let refused = |why| pair("settings-refused", why);
+    assert_eq!(told(&both), taken("[network] [time]"));
+    assert_eq!(told(network), taken("[network]"));
+    let typo = "[network]\n\nsecret = \"192.0.2.10/24\"\n";
+    assert_eq!(told(typo), refused("stick-line: line 3 of palabre.toml"));
+    let value = "[network]\naddress = \"secret\"\n";
+    assert_eq!(told(value), refused("stick-line: line 2 of palabre.toml"));
+    let lone = "[network]\ngateway = \"192.0.2.1\"\n";
+    let why = "stick-network: a `gateway` needs an `address`";
+    assert_eq!(told(lone), refused(why));
+    let certificate = "[certificate]\nchain = \"secret.pem\"\nkey = \"secret.key\"\n";
+    let why = "provision-io: entity not found";
+    assert_eq!(told(certificate), refused(why));
+    for name in ["secret.pem", "secret.key"] {
+        fs::write(bench.at("usb").join(name), "secret").unwrap();
+    }
+    let why = "stick-certificate: a file is no PEM certificate";
+    assert_eq!(told(certificate), refused(why));
+    fs::write(bench.at("usb/secret.pem"), "x".repeat(70_000)).unwrap();
+    let why = "stick-file: a file is longer than 64 KiB, or no text";
+    assert_eq!(told(certificate), refused(why));
+    assert_eq!(bench.status()["history"].as_array().unwrap().len(), 8);
+    let kept = fs::read_to_string(bench.at("var/update/history.jsonl")).unwrap();
+    assert!(
+        !kept.contains("secret") && !kept.contains("192.0.2"),
+        "{kept}"
+    );
+}
+
+#[test]
 fn secure_boot_refuses_what_the_firmware_would_not_start() {
     let bench = Bench::new();
     let two = bench.packed(2);

@@ -67,14 +67,14 @@ pub(super) struct VersionView {
     development: bool,
 }
 
-/// Something that happened to the versions of the box.
+/// Something that happened to the versions of the box, or settings that a stick brought.
 #[derive(Serialize, ToSchema)]
 pub(super) struct EventView {
     /// When, by the clock of the box (RFC 3339).
     at: String,
     /// What.
     what: What,
-    /// To which version; absent when that is not known.
+    /// To which version; absent when that is not known, or it is about none.
     version: Option<u64>,
     /// Stable name of the reason, when there is one.
     code: Option<String>,
@@ -102,7 +102,7 @@ impl EventView {
     fn new(event: Event, language: Language) -> Self {
         // A refusal is kept as its code and the box's own sentence.
         let refusal = match event.what {
-            What::Refused => event.why.split_once(": "),
+            What::Refused | What::SettingsRefused => event.why.split_once(": "),
             _ => None,
         };
         let (code, why) = match refusal {
@@ -242,4 +242,38 @@ pub(super) async fn factory_reset(
     tracing::warn!("the administrator erases the data of this box");
     appliance.tell(&Request::FactoryReset).await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_is_told_by_its_code_in_the_language_asked_for() {
+        let told = |what, why: &str, language| {
+            let event = Event {
+                at: 0,
+                what,
+                version: 0,
+                why: why.to_owned(),
+                root_hash: None,
+            };
+            let view = EventView::new(event, language);
+            (view.code, view.why.unwrap_or_default())
+        };
+        let why = "stick-line: line 3 of palabre.toml";
+        let (code, sentence) = told(What::SettingsRefused, why, Language::French);
+        assert_eq!(code.as_deref(), Some("stick_line"));
+        assert!(
+            sentence.starts_with("Une ligne de palabre.toml"),
+            "{sentence}"
+        );
+        let why = "version-failed: version 2 failed on this box before";
+        let (code, sentence) = told(What::Refused, why, Language::English);
+        assert_eq!(code.as_deref(), Some("version_failed"));
+        assert!(sentence.starts_with("This version failed"), "{sentence}");
+        // The names of sections are those of the file, in every language.
+        let taken = told(What::SettingsTaken, "[network] [time]", Language::French);
+        assert_eq!(taken, (None, "[network] [time]".to_owned()));
+    }
 }

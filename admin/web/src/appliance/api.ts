@@ -16,7 +16,7 @@ export interface Slot {
 
 export interface Event {
   at: string;
-  what: 'installed' | 'good' | 'bad' | 'refused' | 'previous' | 'restored';
+  what: 'installed' | 'good' | 'bad' | 'refused' | 'previous' | 'restored' | 'settings-taken' | 'settings-refused';
   version: number | null;
   code: string | null;
   why: string | null;

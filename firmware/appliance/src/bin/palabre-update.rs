@@ -655,8 +655,18 @@ fn provision_box(places: &Places, stick: Option<&Path>) -> Result<String, Failed
         // The state of updates is one folder of the state of the box.
         state: places.state.parent().unwrap_or(Path::new("/")).to_owned(),
     };
-    let done = provision::provision(&at, stick, created)
-        .map_err(|refused| Failed::said(refused.code(), refused))?;
+    let done = provision::provision(&at, stick, created);
+    match &done {
+        Ok(done) if done.stick => {
+            remember(places, What::SettingsTaken, 0, &done.sections.join(" "))
+        }
+        Err(refused) if stick.is_some() => {
+            let why = format!("{}: {}", refused.code(), refused.told());
+            remember(places, What::SettingsRefused, 0, &why);
+        }
+        _ => {}
+    }
+    let done = done.map_err(|refused| Failed::said(refused.code(), refused))?;
     let print = done.fingerprint.unwrap_or_else(|| "none".to_owned());
     let from = if done.stick { ", from the stick" } else { "" };
     Ok(format!(
