@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod certificate;
 pub mod health;
 pub mod history;
+pub mod kept;
 pub mod keys;
 pub mod protection;
 pub mod provision;

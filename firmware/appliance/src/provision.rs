@@ -19,7 +19,8 @@
 //! key = "box.key"
 //! ```
 //!
-//! Strict: what is not understood is refused with its line, and nothing of the file is applied.
+//! Strict: what is not understood is refused with its line, and nothing of the file is applied. What
+//! a stick left is read more leniently later (`kept`).
 //! Values are checked one by one, because they end up in files of systemd.
 
 use std::fs;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::certificate::{fingerprint, first_block, pin, self_signed, serves};
 use crate::history::replace;
+use crate::kept;
 
 /// The longest `palabre.toml`, and the longest certificate, in bytes.
 pub const MAX_FILE: u64 = 64 * 1024;
@@ -486,6 +488,8 @@ pub struct Done {
     pub stick: bool,
     /// Names of the sections that are in force.
     pub sections: Vec<&'static str>,
+    /// What of the kept settings is not understood, by name: a newer version may have written it.
+    pub passed_over: Vec<String>,
 }
 
 /// Provisions the box: from `stick` (the folder where a USB stick is mounted) when it has a
@@ -500,11 +504,10 @@ pub fn provision(places: &Places, stick: Option<&Path>, created: u64) -> Result<
         Some((_, Err(refused))) => return Err(refused),
         None => None,
     };
-    let text = match &fresh {
-        Some((_, text)) => Some(text.clone()),
-        None => read(&kept).ok(),
+    let (asked, passed_over) = match &fresh {
+        Some((_, text)) => (Stick::parse(text)?, Vec::new()),
+        None => kept::read(&read(&kept).unwrap_or_default()),
     };
-    let asked = Stick::parse(text.as_deref().unwrap_or_default())?;
 
     // Everything is read and checked before anything is written.
     let mut certificate = None;
@@ -555,6 +558,7 @@ pub fn provision(places: &Places, stick: Option<&Path>, created: u64) -> Result<
         fingerprint: fingerprint(&read(&chain_path).unwrap_or_default()),
         stick: fresh.is_some(),
         sections: asked.sections(),
+        passed_over,
     })
 }
 

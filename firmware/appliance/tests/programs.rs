@@ -565,6 +565,31 @@ fn the_history_tells_of_settings_from_a_stick_and_of_nothing_in_them() {
 }
 
 #[test]
+fn settings_that_a_newer_version_kept_are_in_force_as_far_as_they_are_understood() {
+    let bench = Bench::new();
+    let kept = "[network]\naddress = \"192.0.2.10/24\"\nmtu = 1400\n";
+    fs::write(bench.at("var/box.toml"), kept).unwrap();
+    let provision = |more: &[&str]| {
+        let root = bench.text("root");
+        bench.update(&[&["provision", "--root", &root], more].concat())
+    };
+    let done = provision(&[]);
+    assert!(done.status.success(), "{done:?}");
+    let said = String::from_utf8(done.stderr).unwrap();
+    let name = "kept settings: network.mtu is not understood by this version";
+    assert!(said.starts_with(name), "{said}");
+    let in_force = bench.at("run/systemd/network/10-palabre.network");
+    let in_force = fs::read_to_string(in_force).unwrap();
+    assert!(in_force.contains("Address=192.0.2.10/24"), "{in_force}");
+    // The same on a stick is refused.
+    fs::create_dir(bench.at("usb")).unwrap();
+    fs::write(bench.at("usb/palabre.toml"), kept).unwrap();
+    let refused = provision(&["--usb", &bench.text("usb")]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.starts_with("error[stick-line]"), "{said}");
+}
+
+#[test]
 fn secure_boot_refuses_what_the_firmware_would_not_start() {
     let bench = Bench::new();
     let two = bench.packed(2);

@@ -117,6 +117,20 @@ fn a_network_is_kept_when_somebody_came_through_it() {
     assert_eq!(bench.said(), said);
 }
 
+/// Whoever sets the time must not lose the network for a field that only a newer version knows.
+#[test]
+fn what_a_newer_version_kept_is_not_lost_by_the_next_setting() {
+    let bench = Bench::new();
+    let kept = "[network]\naddress = \"192.0.2.10/24\"\ndns = []\nmtu = 1400\n";
+    fs::write(bench.at("var/box.toml"), kept).unwrap();
+    let service = serve(&bench, "3600");
+    let zone: Time = serde_json::from_str(r#"{"zone":"Europe/Paris"}"#).unwrap();
+    done(&service.socket, &Request::SetTime(zone.clone()));
+    assert_eq!(time(&service.socket).kept, zone);
+    let network = network(&service.socket).kept;
+    assert_eq!(network, settings(r#"{"address":"192.0.2.10/24","dns":[]}"#));
+}
+
 #[test]
 fn a_network_that_nobody_confirms_goes_back_by_itself() {
     let bench = Bench::new();

@@ -667,6 +667,9 @@ fn provision_box(places: &Places, stick: Option<&Path>) -> Result<String, Failed
         _ => {}
     }
     let done = done.map_err(|refused| Failed::said(refused.code(), refused))?;
+    for name in &done.passed_over {
+        eprintln!("kept settings: {name} is not understood by this version, and is passed over");
+    }
     let print = done.fingerprint.unwrap_or_else(|| "none".to_owned());
     let from = if done.stick { ", from the stick" } else { "" };
     Ok(format!(

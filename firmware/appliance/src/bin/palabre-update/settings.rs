@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use palabre_appliance::certificate;
 use palabre_appliance::history::replace;
+use palabre_appliance::kept;
 use palabre_appliance::provision::{self, Network, Stick, Time, apply};
 use palabre_appliance::service::{NetworkState, Port, Storage, TimeState, Tried};
 
@@ -34,10 +35,10 @@ impl Settings<'_> {
         self.0.run.join("palabre/network.tried")
     }
 
-    /// What is kept. Settings that cannot be read are none, as at the start of the box.
+    /// What is kept, as far as it is understood, as at the start of the box.
     fn kept(&self) -> Stick {
         let text = fs::read_to_string(self.file()).unwrap_or_default();
-        Stick::parse(&text).unwrap_or_default()
+        kept::read(&text).0
     }
 
     fn keep(&self, settings: &Stick) -> Result<(), Failed> {
