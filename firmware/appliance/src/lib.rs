@@ -13,6 +13,7 @@ pub mod health;
 pub mod history;
 pub mod kept;
 pub mod keys;
+pub mod pair;
 pub mod protection;
 pub mod provision;
 pub mod redact;

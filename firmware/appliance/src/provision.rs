@@ -34,6 +34,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::certificate::{fingerprint, first_block, pin, self_signed, serves};
 use crate::history::replace;
 use crate::kept;
+use crate::pair;
 
 /// The longest `palabre.toml`, and the longest certificate, in bytes.
 pub const MAX_FILE: u64 = 64 * 1024;
@@ -540,9 +541,10 @@ pub fn provision(places: &Places, stick: Option<&Path>, created: u64) -> Result<
     if let Some((_, text)) = &fresh {
         write(&kept, text, 0o600)?;
     }
-    let tls = places.state.join("tls");
+    let tls = places.state.join(pair::FOLDER);
+    pair::tidy(&places.state).map_err(|error| Refused::Io(tls.display().to_string(), error))?;
     let (chain_path, key_path) = (tls.join("certificate.pem"), tls.join("key.pem"));
-    // A pair that a power cut or a bad disk has spoiled would keep the pages from starting, and nobody could mend it.
+    // A pair that a bad disk has spoiled would keep the pages from starting, and nobody could mend it.
     let is_kept = || matches!((read(&chain_path), read(&key_path)), (Ok(chain), Ok(key)) if serves(&chain, &key));
     if certificate.is_none() && !is_kept() {
         let made = self_signed(&host, created);
@@ -564,10 +566,9 @@ pub fn provision(places: &Places, stick: Option<&Path>, created: u64) -> Result<
 
 /// Puts a certificate that was checked in the place of the one that is there.
 pub fn put_certificate(places: &Places, chain: &str, key: &str) -> Result<(), Refused> {
-    let tls = places.state.join("tls");
-    // A power cut between the two leaves a pair that serves nobody: the next start makes another.
-    write(&tls.join("key.pem"), key, 0o640)?;
-    write(&tls.join("certificate.pem"), chain, 0o644)?;
+    let tls = places.state.join(pair::FOLDER);
+    pair::replace(&places.state, chain, key)
+        .map_err(|error| Refused::Io(tls.display().to_string(), error))?;
     show_certificate(places, chain)
 }
 
