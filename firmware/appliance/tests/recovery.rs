@@ -1,0 +1,211 @@
+//! The recovery key of encrypted data, by the box's own scripts on a folder: what is shown opens the
+//! data, whenever the power goes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A box with an encrypted data partition: `header` lists its slots, and each key that was ever made
+/// is another.
+struct Sealed(tempfile::TempDir);
+
+impl Sealed {
+    fn new() -> Self {
+        let sealed = Self(tempfile::tempdir().unwrap());
+        for folder in [
+            "bin",
+            "dev/palabre",
+            "run/palabre/console",
+            "sys/class/tty/console",
+            "usr/lib/palabre/keys",
+            "var/lib/palabre/program",
+        ] {
+            fs::create_dir_all(sealed.at(folder)).unwrap();
+        }
+        sealed.write("dev/palabre/locked", "   0 tpm2\n");
+        sealed.write("sys/class/tty/console/active", "tty0\n");
+        sealed.write("usr/lib/palabre/image.json", "{\"display\":\"1\"}\n");
+        sealed.script("usr/lib/palabre/addresses", "echo 192.0.2.10");
+        sealed.script("bin/palabre-update", "echo data: encrypted");
+        // As systemd's: a new slot, and only then the old ones go; without options it lists them. Told to, it dies in between.
+        sealed.script(
+            "bin/systemd-cryptenroll",
+            "for device; do :; done\n\
+             [ $# -gt 1 ] || { cat \"$device\"; exit; }\n\
+             [ ! -e \"$PALABRE_ROOT/no-tpm\" ] || exit 1\n\
+             number=$(cat \"$PALABRE_ROOT/made\" 2>/dev/null || echo 0)\n\
+             echo $((number + 1)) >\"$PALABRE_ROOT/made\"\n\
+             echo \"key-$number   1 recovery\" >>\"$device\"\n\
+             \"$PALABRE_ROOT/bin/power\"\n\
+             sed -i -e '/ recovery$/{' -e \"/^key-$number /!d\" -e '}' \"$device\"\n\
+             echo \"key-$number\"",
+        );
+        // Kills the script, and whoever it started, at the operation that is counted down to. Builtins only: programs are counted.
+        sealed.script(
+            "bin/power",
+            "read -r left <\"$PALABRE_ROOT/left\"\n\
+             echo $((left - 1)) >\"$PALABRE_ROOT/left\"\n\
+             [ \"$left\" -gt 0 ] || kill -9 0",
+        );
+        for tool in ["cat", "mv", "rm", "sync"] {
+            let real = format!("/bin/{tool}");
+            let text =
+                format!("\"$PALABRE_ROOT/bin/power\"\n{real} \"$@\"\n\"$PALABRE_ROOT/bin/power\"");
+            sealed.script(&format!("cut/{tool}"), &text);
+        }
+        sealed
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.at(name).parent().unwrap()).unwrap();
+        fs::write(self.at(name), text).unwrap();
+    }
+
+    fn script(&self, name: &str, text: &str) {
+        self.write(name, &format!("#!/bin/sh\n{text}\n"));
+        fs::set_permissions(self.at(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn run(&self, name: &str, arguments: &[&str], more: &str) -> Output {
+        let scripts =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../image/overlay/usr/lib/palabre");
+        let mut command = Command::new("/bin/sh");
+        // A group of its own: the power goes for all of it.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command
+            .arg(scripts.join(name))
+            .args(arguments)
+            .env("PALABRE_ROOT", self.0.path())
+            .env(
+                "PATH",
+                format!("{more}{}:/usr/bin:/bin", self.at("bin").display()),
+            )
+            .output()
+            .unwrap()
+    }
+
+    /// The start of the box, up to where the data are there; with power for so many operations.
+    fn starts(&self, operations: Option<usize>) -> bool {
+        let _ = fs::remove_dir_all(self.at("run/palabre/console"));
+        fs::create_dir_all(self.at("run/palabre/console")).unwrap();
+        let cut = format!("{}:", self.at("cut").display());
+        let (left, more) = match operations {
+            Some(left) => (left, cut.as_str()),
+            None => (1_000_000, ""),
+        };
+        self.write("left", &left.to_string());
+        self.run("recovery", &[], more).status.success()
+    }
+
+    /// What the console shows while Palabre says this.
+    fn console(&self, announced: &str) -> String {
+        self.write("run/palabre/console/announce", announced);
+        let shown = self.run("console", &["--print"], "");
+        assert!(shown.status.success(), "{shown:?}");
+        assert!(self.run("console", &[], "").status.success());
+        String::from_utf8(shown.stdout).unwrap()
+    }
+
+    /// Which key of the console opens the data; no other slot may be left.
+    fn opens(&self, shown: &str) -> String {
+        let key = shown
+            .lines()
+            .find_map(|line| line.strip_prefix("  Recovery     "));
+        let key = key.unwrap_or_else(|| panic!("no key: {shown}")).to_owned();
+        let header = fs::read_to_string(self.at("dev/palabre/locked")).unwrap();
+        assert_eq!(header, format!("   0 tpm2\n{key}   1 recovery\n"));
+        key
+    }
+}
+
+const UNCLAIMED: &str = "  Claim code  ABCD  (once: here)\nPalabre is ready.\n";
+const CLAIMED_NOW: &str =
+    "  Claim code  ABCD  (once: here)\nPalabre is ready.\n  Claimed     it is\n";
+const CLAIMED: &str = "Palabre is ready.\n";
+
+#[test]
+fn the_key_is_the_same_until_the_box_is_claimed_and_forgotten_then() {
+    let sealed = Sealed::new();
+    assert!(sealed.starts(None));
+    let key = sealed.opens(&sealed.console(UNCLAIMED));
+    sealed.write("var/lib/palabre/program/palabre.db", "data");
+    for _ in 0..2 {
+        assert!(sealed.starts(None));
+        assert_eq!(sealed.opens(&sealed.console(UNCLAIMED)), key);
+    }
+    let kept = fs::metadata(sealed.at("var/lib/palabre/recovery")).unwrap();
+    assert_eq!(kept.permissions().mode() & 0o777, 0o600);
+    assert!(!sealed.console(CLAIMED_NOW).contains("Recovery"));
+    for file in ["run/palabre/console/recovery", "var/lib/palabre/recovery"] {
+        assert!(!sealed.at(file).exists(), "{file}");
+    }
+    assert!(sealed.starts(None));
+    assert!(!sealed.console(CLAIMED).contains("Recovery"));
+    let header = fs::read_to_string(sealed.at("dev/palabre/locked")).unwrap();
+    assert!(header.contains(&key), "nothing was enrolled anew");
+    // The power went between the claim and the forgetting: shown once more, since nobody may have read it.
+    sealed.write("var/lib/palabre/recovery", &format!("{key}\n"));
+    assert!(sealed.starts(None));
+    assert_eq!(sealed.opens(&sealed.console(CLAIMED)), key);
+    assert!(!sealed.console(CLAIMED).contains("Recovery"));
+}
+
+#[test]
+fn a_power_cut_anywhere_leaves_a_key_that_opens_or_makes_one() {
+    let mut was_cut = 0;
+    for made_with_the_partition in [false, true] {
+        for cut in 0..100 {
+            assert!(cut < 99, "it never goes through");
+            let sealed = Sealed::new();
+            // `partitions` has made one in this start, or the power went before it could.
+            if made_with_the_partition {
+                sealed.write("dev/palabre/locked", "   0 tpm2\nkey-first   1 recovery\n");
+            }
+            if sealed.starts(Some(cut)) {
+                sealed.opens(&sealed.console(UNCLAIMED));
+                assert!(cut > 5, "{cut}");
+                break;
+            }
+            was_cut += 1;
+            // The next start goes through, or is cut as well, and the one after it goes through.
+            if cut % 2 == 0 {
+                sealed.starts(Some(cut / 2 + 1));
+            }
+            assert!(sealed.starts(None), "cut {cut}");
+            sealed.opens(&sealed.console(UNCLAIMED));
+        }
+    }
+    assert!(was_cut > 20, "{was_cut}");
+}
+
+#[test]
+fn a_box_without_a_key_says_so_and_makes_one_later() {
+    let sealed = Sealed::new();
+    sealed.write("no-tpm", "");
+    assert!(!sealed.starts(None));
+    assert!(
+        sealed
+            .console(UNCLAIMED)
+            .contains("Recovery     no key could be made")
+    );
+    sealed.write("var/lib/palabre/program/palabre.db", "data");
+    fs::remove_file(sealed.at("no-tpm")).unwrap();
+    assert!(sealed.starts(None));
+    sealed.opens(&sealed.console(UNCLAIMED));
+    // A box of before, claimed long ago, keeps the key that somebody has written down.
+    let older = Sealed::new();
+    let header = "   0 tpm2\nkey-old   1 recovery\n";
+    older.write("dev/palabre/locked", header);
+    older.write("var/lib/palabre/program/palabre.db", "data");
+    assert!(older.starts(None));
+    assert!(!older.console(CLAIMED).contains("Recovery"));
+    assert_eq!(
+        fs::read_to_string(older.at("dev/palabre/locked")).unwrap(),
+        header
+    );
+}
