@@ -1,17 +1,18 @@
 #!/bin/bash
 # Makes an image out of a root and the programs: verified root, signed kernel, disk, update bundle, list of parts.
-# assemble.sh --arch A --flavour F --version N [--keys DIR] [--release] [--overlay DIR] [--only-bundle] [--into NAME]
+# assemble.sh --arch A --flavour F --version N [--floor N] [--keys DIR] [--release] [--overlay DIR] [--only-bundle] [--into NAME]
 # Everything comes to $WORK/out/A-F-N/, or to $WORK/out/NAME/. Same root and programs, same bytes, but for signatures. Seconds, not minutes.
 set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 need_root image
-arch='' flavour=core version=1 keys=$FIRMWARE/keys/dev release='' extra='' disk=yes into=''
+arch='' flavour=core version=1 floor=0 keys=$FIRMWARE/keys/dev release='' extra='' disk=yes into=''
 while [ $# -gt 0 ]; do
   case $1 in
     --arch) arch=$2; shift ;;
     --flavour) flavour=$2; shift ;;
     --version) version=$2; shift ;;
+    --floor) floor=$2; shift ;;
     --keys) keys=$2; shift ;;
     --release) release=--release ;;
     --overlay) extra=$2; shift ;;
@@ -23,6 +24,8 @@ while [ $# -gt 0 ]; do
 done
 machine "$arch"
 [[ $version =~ ^[1-9][0-9]{0,8}$ ]] || die "--version takes a whole number from 1, not '$version'"
+[[ $floor =~ ^(0|[1-9][0-9]{0,8})$ ]] || die "--floor takes a whole number, not '$floor'"
+[ "$floor" -le "$version" ] || die "--floor $floor is above the version, $version: such an update refuses itself"
 [ -n "$release" ] && [ -e "$keys/DEVELOPMENT" ] && die "a release is not signed with development keys ($keys)"
 keys=$(cd -- "$keys" 2>/dev/null && pwd) || die "there is no folder of keys at $keys. Make development keys: firmware/fw keys dev"
 for key in bundle-current secureboot pcr; do
@@ -92,8 +95,8 @@ install -m 0755 "$program/palabre" "$program/palabre-update" "$tree/usr/bin/"
 mkdir -p "$tree/usr/lib/palabre/keys"
 install -m 0644 "$keys/bundle-current.pub" "$tree/usr/lib/palabre/keys/current.pub"
 install -m 0644 "$keys/bundle-next.pub" "$tree/usr/lib/palabre/keys/next.pub"
-printf '{"product":"palabre","arch":"%s","flavour":"%s","version":%s,"display":"%s","floor":0,"channel":"%s","created":%s}\n' \
-  "$arch" "$flavour" "$version" "$display" "$channel" "$SOURCE_DATE_EPOCH" >"$tree/usr/lib/palabre/image.json"
+printf '{"product":"palabre","arch":"%s","flavour":"%s","version":%s,"display":"%s","floor":%s,"channel":"%s","created":%s}\n' \
+  "$arch" "$flavour" "$version" "$display" "$floor" "$channel" "$SOURCE_DATE_EPOCH" >"$tree/usr/lib/palabre/image.json"
 printf 'IMAGE_ID=palabre-%s\nIMAGE_VERSION=%s\n' "$flavour" "$version" >>"$tree/usr/lib/os-release"
 sed -i -e "s/^PRETTY_NAME=.*/PRETTY_NAME=\"Palabre $display\"/" "$tree/usr/lib/os-release"
 for made in crates crates.licences pages.licences std; do
@@ -184,7 +187,7 @@ sign "$w/work/uki.unsigned" "$w/uki.efi"
 say "root $(size "$out/root"), verity $(size "$out/verity"), initrd $(size "$out/work/initrd.zst"), UKI $(size "$out/uki.efi") bytes"
 signing /w/program/bundle/palabre-bundle pack --root "$w/root" --verity "$w/verity" --uki "$w/uki.efi" \
   --roothash "$roothash" "${signer[@]}" --arch "$arch" --flavour "$flavour" --version "$version" --display "$display" \
-  --created "$SOURCE_DATE_EPOCH" ${release:+"$release"} -o "$w/palabre-$name.plbu"
+  --floor "$floor" --created "$SOURCE_DATE_EPOCH" ${release:+"$release"} -o "$w/palabre-$name.plbu"
 say "bundle $(size "$out/palabre-$name.plbu") bytes"
 
 # --- disk
