@@ -20,6 +20,7 @@ import urllib.request
 FIRMWARE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORK = os.environ.get("PALABRE_FIRMWARE_WORK", os.path.join(FIRMWARE, ".work"))
 ESCAPES = re.compile(r"\x1b\[[0-9;=?!]*[a-zA-Z]|\r")
+BEGUN = re.compile(r"(\x1b(\[[0-9;=?!]*)?)?$")
 
 
 def seen(path):
@@ -65,10 +66,14 @@ class Box:
 
     def _read(self, process):
         log = open(os.path.join(self.folder, "serial.log"), "ab", buffering=0)
+        begun = ""
         for chunk in iter(lambda: process.stdout.read1(4096), b""):
             log.write(chunk)
             with self.news:
-                self.text += ESCAPES.sub("", chunk.decode("utf-8", "replace"))
+                raw = begun + chunk.decode("utf-8", "replace")
+                # A sequence that this piece only begins is read with the next one.
+                begun = BEGUN.search(raw).group(0)
+                self.text += ESCAPES.sub("", raw.removesuffix(begun))
                 self.news.notify_all()
         with self.news:
             if self.process is process:
