@@ -7,6 +7,7 @@
 #[path = "../../firmware/appliance/tests/support/bench.rs"]
 pub mod bench;
 pub mod call;
+pub mod disk;
 pub mod endpoint;
 pub mod hearing;
 pub mod netsim;

@@ -7,6 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+/// The administrator's.
+const PASSWORD: &str = "une phrase de passe assez longue";
+
 /// A running `palabre`.
 pub struct Program {
     child: Child,
@@ -65,19 +68,28 @@ impl Program {
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let folder =
             std::env::temp_dir().join(format!("palabre-e2e-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a data folder");
+        Self::start_in(&folder, options)
+    }
+
+    /// [`Self::start`] with this data folder, which is removed at the end.
+    ///
+    /// # Panics
+    /// When it does not become ready within 30 s.
+    #[must_use]
+    pub fn start_in(folder: &Path, options: &[(&str, &str)]) -> Self {
+        std::fs::create_dir_all(folder).expect("a data folder");
         let options: Vec<(String, String)> = options
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
-        let (child, url, said) = launch(&folder, &options);
+        let (child, url, said) = launch(folder, &options);
         let claim_code = said.iter().find_map(|line| {
             let found = line.trim().strip_prefix("Claim code ")?;
             found.split_whitespace().next().map(str::to_owned)
         });
         Self {
             child,
-            folder,
+            folder: folder.to_owned(),
             options,
             url,
             claim_code,
@@ -212,11 +224,20 @@ impl Program {
             .claim_code
             .clone()
             .expect("a first start prints a claim code");
-        let password = "une phrase de passe assez longue";
         self.ok(
             "POST",
             "/api/v1/claim",
-            Some(&json!({"code": code, "password": password})),
+            Some(&json!({"code": code, "password": PASSWORD})),
+        );
+    }
+
+    /// Signs in anew, in place of the session there is.
+    pub fn sign_in(&mut self) {
+        self.cookie = None;
+        self.ok(
+            "POST",
+            "/api/v1/session",
+            Some(&json!({"password": PASSWORD})),
         );
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sqlx::{Row, SqlitePool};
 use tokio::sync::Notify;
 
+use super::reserve::Reserve;
 use super::{StoreError, UnixSeconds, now};
 use crate::secret::{Secret, hash, random_text};
 
@@ -60,13 +61,15 @@ pub struct BearerToken {
 #[derive(Clone, Debug)]
 pub struct Access {
     pool: SqlitePool,
+    reserve: Reserve,
     claimed: Arc<Notify>,
 }
 
 impl Access {
-    pub(super) fn new(pool: SqlitePool) -> Self {
+    pub(super) fn new(pool: SqlitePool, reserve: Reserve) -> Self {
         Self {
             pool,
+            reserve,
             claimed: Arc::default(),
         }
     }
@@ -118,6 +121,7 @@ impl Access {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn claim(&self, code: &str, password: &str) -> Result<Claimed, StoreError> {
+        let _turn = self.reserve.ordinary().await;
         let account = AccountId::administrator();
         // One statement decides: two people claiming at once cannot both win.
         let done = sqlx::query(
@@ -177,6 +181,7 @@ impl Access {
         account: &AccountId,
         password: &str,
     ) -> Result<(), StoreError> {
+        let _turn = self.reserve.ordinary().await;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query("UPDATE accounts SET password = ? WHERE id = ?")
             .bind(password)
@@ -201,16 +206,20 @@ impl Access {
         seconds: u64,
     ) -> Result<Secret, StoreError> {
         let text = random_text(TOKEN_LETTERS);
-        sqlx::query("DELETE FROM sessions WHERE expires <= ?")
-            .bind(now())
-            .execute(&self.pool)
-            .await?;
-        sqlx::query("INSERT INTO sessions (hash, account, expires) VALUES (?, ?, ?)")
-            .bind(hash(&text))
-            .bind(account.as_str())
-            .bind(now().saturating_add_unsigned(seconds))
-            .execute(&self.pool)
-            .await?;
+        let open = || async {
+            sqlx::query("DELETE FROM sessions WHERE expires <= ?")
+                .bind(now())
+                .execute(&self.pool)
+                .await?;
+            sqlx::query("INSERT INTO sessions (hash, account, expires) VALUES (?, ?, ?)")
+                .bind(hash(&text))
+                .bind(account.as_str())
+                .bind(now().saturating_add_unsigned(seconds))
+                .execute(&self.pool)
+                .await?;
+            Ok(())
+        };
+        self.reserve.urgent(&self.pool, open).await?;
         Ok(Secret::new(text))
     }
 
@@ -233,11 +242,14 @@ impl Access {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn close_session(&self, text: &str) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM sessions WHERE hash = ?")
-            .bind(hash(text))
-            .execute(&self.pool)
-            .await?;
-        Ok(())
+        let close = || async {
+            sqlx::query("DELETE FROM sessions WHERE hash = ?")
+                .bind(hash(text))
+                .execute(&self.pool)
+                .await?;
+            Ok(())
+        };
+        self.reserve.urgent(&self.pool, close).await
     }
 
     /// Makes a bearer token; its text is returned this once.
@@ -250,6 +262,7 @@ impl Access {
         name: &str,
         expires: Option<UnixSeconds>,
     ) -> Result<(BearerToken, Secret), StoreError> {
+        let _turn = self.reserve.ordinary().await;
         let text = format!("plb_{}", random_text(TOKEN_LETTERS));
         let token = BearerToken {
             id: random_text(16),
@@ -313,11 +326,14 @@ impl Access {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn delete_token(&self, id: &str) -> Result<bool, StoreError> {
-        let done = sqlx::query("DELETE FROM tokens WHERE id = ?")
-            .bind(id)
-            .execute(&self.pool)
-            .await?;
-        Ok(done.rows_affected() > 0)
+        let delete = || async {
+            let done = sqlx::query("DELETE FROM tokens WHERE id = ?")
+                .bind(id)
+                .execute(&self.pool)
+                .await?;
+            Ok(done.rows_affected() > 0)
+        };
+        self.reserve.urgent(&self.pool, delete).await
     }
 }
 

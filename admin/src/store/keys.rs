@@ -3,6 +3,7 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqlitePool};
 
+use super::reserve::Reserve;
 use super::{StoreError, UnixSeconds, now};
 use crate::secret::{Secret, random_text};
 
@@ -28,11 +29,12 @@ pub struct ApiKey {
 #[derive(Clone, Debug)]
 pub struct ApiKeys {
     pool: SqlitePool,
+    reserve: Reserve,
 }
 
 impl ApiKeys {
-    pub(super) fn new(pool: SqlitePool) -> Self {
-        Self { pool }
+    pub(super) fn new(pool: SqlitePool, reserve: Reserve) -> Self {
+        Self { pool, reserve }
     }
 
     /// Makes a key for an application.
@@ -40,6 +42,7 @@ impl ApiKeys {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn create(&self, name: &str) -> Result<ApiKey, StoreError> {
+        let _turn = self.reserve.ordinary().await;
         let key = fresh(name, false);
         insert(&self.pool, &key).await?;
         Ok(key)
@@ -93,11 +96,14 @@ impl ApiKeys {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn delete(&self, id: &str) -> Result<bool, StoreError> {
-        let done = sqlx::query("DELETE FROM api_keys WHERE id = ? AND is_pages = 0")
-            .bind(id)
-            .execute(&self.pool)
-            .await?;
-        Ok(done.rows_affected() > 0)
+        let delete = || async {
+            let done = sqlx::query("DELETE FROM api_keys WHERE id = ? AND is_pages = 0")
+                .bind(id)
+                .execute(&self.pool)
+                .await?;
+            Ok(done.rows_affected() > 0)
+        };
+        self.reserve.urgent(&self.pool, delete).await
     }
 }
 

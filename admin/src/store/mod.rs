@@ -6,6 +6,7 @@
 mod access;
 mod backup;
 mod keys;
+mod reserve;
 mod rooms;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use backup::{Backups, Cut, Opened};
+use reserve::Reserve;
 
 pub use access::{Access, AccountId, BearerToken, Claimed};
 pub use backup::Restored;
@@ -124,24 +126,28 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        // Result codes of SQLite; the low byte of an extended one is its primary one.
-        const FULL: u32 = 13;
-        const READ_ONLY: u32 = 8;
-        const IO_WRITE: u32 = 778;
-        const IO_FSYNC: u32 = 1034;
-        const IO_SHM_SIZE: u32 = 4874;
-        let code = error.as_database_error().and_then(|e| e.code());
-        let code: Option<u32> = code.and_then(|code| code.parse().ok());
-        let fault = match code {
-            Some(FULL | IO_SHM_SIZE) => Fault::Full,
-            Some(IO_WRITE | IO_FSYNC) => Fault::ReadOnly,
-            Some(code) if code & 0xff == READ_ONLY => Fault::ReadOnly,
-            _ => Fault::Other,
-        };
         Self {
             cause: error.to_string(),
-            fault,
+            fault: fault(&error),
         }
+    }
+}
+
+/// What is at fault when the database library says this.
+fn fault(error: &sqlx::Error) -> Fault {
+    // Result codes of SQLite; the low byte of an extended one is its primary one.
+    const FULL: u32 = 13;
+    const READ_ONLY: u32 = 8;
+    const IO_WRITE: u32 = 778;
+    const IO_FSYNC: u32 = 1034;
+    const IO_SHM_SIZE: u32 = 4874;
+    let code = error.as_database_error().and_then(|e| e.code());
+    let code: Option<u32> = code.and_then(|code| code.parse().ok());
+    match code {
+        Some(FULL | IO_SHM_SIZE) => Fault::Full,
+        Some(IO_WRITE | IO_FSYNC) => Fault::ReadOnly,
+        Some(code) if code & 0xff == READ_ONLY => Fault::ReadOnly,
+        _ => Fault::Other,
     }
 }
 
@@ -156,6 +162,7 @@ pub struct Store {
     pub keys: ApiKeys,
     pool: SqlitePool,
     backups: Backups,
+    reserve: Reserve,
 }
 
 impl Store {
@@ -173,7 +180,8 @@ impl Store {
     ///
     /// Every write is on the disk before it is acknowledged: WAL with `synchronous = FULL` syncs each
     /// commit, which `NORMAL` would not survive a power cut with. A write costs one disk sync; the
-    /// administration plane makes a few a minute.
+    /// administration plane makes a few a minute. On a full disk sign-ins and deletions are done all the
+    /// same, with space that is kept for them (`reserve`).
     ///
     /// # Errors
     /// [`OpenError`], with the database unchanged when it is newer than this program and there is no copy.
@@ -188,8 +196,9 @@ impl Store {
         cut: Cut<'_>,
     ) -> Result<Self, OpenError> {
         let backups = Backups::of(file);
+        let reserve = Reserve::of(file);
         let known = migrations.iter().map(|m| m.version).max().unwrap_or(0);
-        let (mut pool, mut found) = connect(file).await?;
+        let (mut pool, mut found) = connect(file, &reserve).await?;
         if found > known {
             pool.close().await;
             let restored = backups.restore(version, found, known, cut);
@@ -204,7 +213,7 @@ impl Store {
                     known,
                 });
             }
-            (pool, found) = connect(file).await?;
+            (pool, found) = connect(file, &reserve).await?;
         }
         let schemas = (found, known);
         if let Err(error) = change(&pool, &backups, version, schemas, migrations, cut).await {
@@ -223,15 +232,21 @@ impl Store {
         if found < known {
             // A connection opened before a table changed would read its rows as they were.
             pool.close().await;
-            (pool, _) = connect(file).await?;
+            (pool, _) = connect(file, &reserve).await?;
         }
         Ok(Self {
-            rooms: Rooms::new(pool.clone()),
-            access: Access::new(pool.clone()),
-            keys: ApiKeys::new(pool.clone()),
+            rooms: Rooms::new(pool.clone(), reserve.clone()),
+            access: Access::new(pool.clone(), reserve.clone()),
+            keys: ApiKeys::new(pool.clone(), reserve.clone()),
             pool,
             backups,
+            reserve,
         })
+    }
+
+    /// Keeps again for the administrator what a full disk took. For who has deleted files on it.
+    pub async fn refill(&self) {
+        self.reserve.refill().await;
     }
 
     /// What was put back for this version, at this start or an earlier one, until [`Self::told`].
@@ -310,28 +325,43 @@ async fn change(
     backups.remember(&opened).map_err(ChangeError::Backup)
 }
 
-/// Opens the file, and looks which schema it has.
-async fn connect(file: &Path) -> Result<(SqlitePool, i64), OpenError> {
-    let broken = |error: sqlx::Error| OpenError::Database {
-        path: file.to_owned(),
-        cause: error.to_string(),
-    };
+/// Opens the file, and looks which schema it has. On a full disk with what is kept for the administrator: without the
+/// index of its journal nothing of it can even be read.
+async fn connect(file: &Path, reserve: &Reserve) -> Result<(SqlitePool, i64), OpenError> {
     create_private(file).map_err(|cause| OpenError::File {
         path: file.to_owned(),
         cause,
     })?;
+    let mut opened = open_file(file).await;
+    if let Err(error) = &opened
+        && fault(error) == Fault::Full
+        && reserve.give_up().is_ok()
+    {
+        opened = open_file(file).await;
+    }
+    reserve.make();
+    opened.map_err(|error| OpenError::Database {
+        path: file.to_owned(),
+        cause: error.to_string(),
+    })
+}
+
+async fn open_file(file: &Path) -> Result<(SqlitePool, i64), sqlx::Error> {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .foreign_keys(true)
         .busy_timeout(BUSY)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full);
+    // One stays open as long as the program runs: with the last one SQLite would delete the journal and its index, and on a
+    // disk that is full by then the next could not even read.
     let pool = SqlitePoolOptions::new()
         .max_connections(CONNECTIONS)
+        .idle_timeout(None)
+        .max_lifetime(None)
         .connect_with(options)
-        .await
-        .map_err(broken)?;
-    let found = schema(&pool).await.map_err(broken)?;
+        .await?;
+    let found = schema(&pool).await?;
     Ok((pool, found))
 }
 

@@ -6,6 +6,7 @@ use palabre_engine::directory::{BoxFuture, Directory, DirectoryError, RoomCode, 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqlitePool};
 
+use super::reserve::Reserve;
 use super::{StoreError, UnixSeconds, now};
 use crate::secret::{random_text, room_code};
 
@@ -59,6 +60,7 @@ pub struct Page {
 #[derive(Clone, Debug)]
 pub struct Rooms {
     pool: SqlitePool,
+    reserve: Reserve,
     passing: Slot,
 }
 
@@ -86,9 +88,10 @@ impl Drop for Passing {
 }
 
 impl Rooms {
-    pub(super) fn new(pool: SqlitePool) -> Self {
+    pub(super) fn new(pool: SqlitePool, reserve: Reserve) -> Self {
         Self {
             pool,
+            reserve,
             passing: Slot::default(),
         }
     }
@@ -137,6 +140,7 @@ impl Rooms {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn create(&self, new: &NewRoom) -> Result<Room, StoreError> {
+        let _turn = self.reserve.ordinary().await;
         let created = now();
         for _ in 0..DRAWS {
             let rows = sqlx::query(
@@ -231,6 +235,7 @@ impl Rooms {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn change_code(&self, id: &str) -> Result<Option<Room>, StoreError> {
+        let _turn = self.reserve.ordinary().await;
         for _ in 0..DRAWS {
             let changed = sqlx::query(
                 "UPDATE OR IGNORE rooms SET code = ?1 WHERE id = ?2 AND code <> ?1 RETURNING *",
@@ -254,11 +259,14 @@ impl Rooms {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn delete(&self, id: &str) -> Result<bool, StoreError> {
-        let done = sqlx::query("DELETE FROM rooms WHERE id = ?")
-            .bind(id)
-            .execute(&self.pool)
-            .await?;
-        Ok(done.rows_affected() > 0)
+        let delete = || async {
+            let done = sqlx::query("DELETE FROM rooms WHERE id = ?")
+                .bind(id)
+                .execute(&self.pool)
+                .await?;
+            Ok(done.rows_affected() > 0)
+        };
+        self.reserve.urgent(&self.pool, delete).await
     }
 
     /// This repository as the directory that the page and the telephone ask.

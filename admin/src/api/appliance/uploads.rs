@@ -2,7 +2,7 @@
 //! core protocol, creation, checksum, termination and expiration.
 
 use axum::body::Body;
-use axum::extract::{Path, Request};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -262,11 +262,13 @@ pub(super) async fn patch(
     )
 )]
 pub(super) async fn delete(
+    State(app): State<App>,
     OwnBox(appliance): OwnBox,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let upload = appliance.uploads().find(&known(&id)?)?;
     appliance.uploads().remove(&upload.id)?;
+    app.store.refill().await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -285,6 +287,7 @@ pub(super) async fn delete(
     )
 )]
 pub(super) async fn other(
+    app: State<App>,
     own: OwnBox,
     id: Path<String>,
     headers: HeaderMap,
@@ -292,7 +295,7 @@ pub(super) async fn other(
 ) -> Result<Response, Problem> {
     match headers.get(OVERRIDE).map(HeaderValue::as_bytes) {
         Some(b"PATCH") => patch(own, id, headers, body).await,
-        Some(b"DELETE") => delete(own, id).await.map(IntoResponse::into_response),
+        Some(b"DELETE") => delete(app, own, id).await.map(IntoResponse::into_response),
         _ => Err(Problem::MethodUnknown),
     }
 }
