@@ -13,6 +13,9 @@ use tokio::time::timeout;
 use crate::app::App;
 use crate::client::{Client, is_in};
 
+/// Said of a part that does its work.
+const OK: &str = "ok";
+
 /// How long a part may take to answer before it counts as down.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -31,32 +34,60 @@ pub(crate) async fn alive() -> &'static str {
 }
 
 pub(crate) async fn ready(State(app): State<App>) -> Response {
-    // Of a room that cannot exist: the answer costs nothing, but each shard must give it.
-    let asked = app.live.list_rooms(vec![String::new()]);
-    let (database, engine) = tokio::join!(store_answers(&app), timeout(PATIENCE, asked));
-    let engine = matches!(engine, Ok(Ok(_))) && app.live.is_alive();
-    let server = !*app.stop.borrow();
-    let word = |is_ok: bool| if is_ok { "ok" } else { "down" };
-    let others: BTreeMap<_, _> = app
-        .readiness
-        .iter()
-        .map(|(part, is_running)| (*part, is_running()))
-        .collect();
-    let body = Ready {
-        database: word(database),
-        engine: word(engine),
-        server: word(server),
-        others: others
-            .iter()
-            .map(|(part, is_ok)| (*part, word(*is_ok)))
-            .collect(),
-    };
-    let all_others = others.values().all(|is_ok| *is_ok);
-    let status = match database && engine && server && all_others {
+    let ready = look(&app).await;
+    let status = match ready.is_all() {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
-    (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
+    (status, [(header::CACHE_CONTROL, "no-store")], Json(ready)).into_response()
+}
+
+/// Asks every part, all at once.
+async fn look(app: &App) -> Ready {
+    let (database, engine) =
+        tokio::join!(store_answers(app), timeout(PATIENCE, app.live.answers()));
+    let server = !*app.stop.borrow();
+    let word = |is_ok: bool| if is_ok { OK } else { "down" };
+    Ready {
+        database: word(database),
+        engine: word(engine == Ok(true)),
+        server: word(server),
+        others: app
+            .readiness
+            .iter()
+            .map(|(part, is_running)| (*part, word(is_running())))
+            .collect(),
+    }
+}
+
+impl Ready {
+    fn is_all(&self) -> bool {
+        let own = [self.database, self.engine, self.server];
+        own.iter()
+            .chain(self.others.values())
+            .all(|word| *word == OK)
+    }
+}
+
+/// What `/readyz` would say, without asking by HTTP. Cheap to clone.
+#[derive(Clone)]
+pub struct Health(App);
+
+impl Health {
+    pub(crate) fn of(app: App) -> Self {
+        Self(app)
+    }
+
+    /// Whether every part can do its work now. Takes 2 s at most.
+    pub async fn is_ready(&self) -> bool {
+        look(&self.0).await.is_all()
+    }
+}
+
+impl std::fmt::Debug for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Health(…)")
+    }
 }
 
 pub(crate) async fn metrics(State(app): State<App>, client: Client) -> Response {

@@ -34,6 +34,7 @@ mod tls;
 
 pub use appliance::Appliance;
 pub use config::{AdminConfig, ApplianceConfig, Network};
+pub use health::Health;
 pub use live::{Line, LiveRooms, Requests};
 pub use secret::Secret;
 pub use serve::{Parts, Readiness, ServeError, ServerHandle, serve};

@@ -43,8 +43,8 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, RoomError>>;
 /// The rooms open now. Each method is the engine's of the same name.
 #[allow(missing_docs)]
 pub trait LiveRooms: Send + Sync {
-    /// Whether all threads behind the rooms run.
-    fn is_alive(&self) -> bool;
+    /// Whether all threads behind the rooms run and answer; waits for one that hangs.
+    fn answers(&self) -> BoxFuture<'_, bool>;
     fn join(&self, request: JoinRequest) -> BoxFuture<'_, Result<Line, JoinError>>;
     fn check_join(&self, request: JoinRequest) -> BoxFuture<'_, Result<(), JoinError>>;
     fn create_room(&self, request: proto::CreateRoomRequest) -> Answer<'_, proto::Room>;
@@ -66,8 +66,8 @@ pub trait LiveRooms: Send + Sync {
 }
 
 impl LiveRooms for Engine {
-    fn is_alive(&self) -> bool {
-        Engine::is_alive(self)
+    fn answers(&self) -> BoxFuture<'_, bool> {
+        Box::pin(Engine::answers(self))
     }
 
     fn join(&self, request: JoinRequest) -> BoxFuture<'_, Result<Line, JoinError>> {

@@ -30,6 +30,7 @@ use crate::app::App;
 use crate::appliance::Appliance;
 use crate::client::{PeerAddress, is_in};
 use crate::config::AdminConfig;
+use crate::health::Health;
 use crate::live::LiveRooms;
 use crate::metrics::{Metrics, Source};
 use crate::places::{Place, Places};
@@ -111,6 +112,7 @@ pub struct ServerHandle {
     address: SocketAddr,
     redirect_address: Option<SocketAddr>,
     is_tls: bool,
+    health: Health,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     /// Closed when the task has ended, by whatever cause.
@@ -140,6 +142,11 @@ impl ServerHandle {
             url.truncate(url.len() - format!(":{usual}").len());
         }
         url
+    }
+
+    /// How all parts are, as `/readyz` says it.
+    pub fn health(&self) -> Health {
+        self.health.clone()
     }
 
     /// Completes when the listener has ended, by [`shutdown`](Self::shutdown) or by a bug.
@@ -177,6 +184,7 @@ pub async fn serve(config: AdminConfig, mut parts: Parts) -> Result<ServerHandle
     let metrics = Metrics::new(std::mem::take(&mut parts.sources));
     let is_tls = tls.is_some();
     let app = App::new(config, parts, pages, metrics, tls, stopping.clone());
+    let health = Health::of(app.clone());
     let (alive, running) = watch::channel(());
     let task = tokio::spawn(async move {
         let _alive = alive;
@@ -193,6 +201,7 @@ pub async fn serve(config: AdminConfig, mut parts: Parts) -> Result<ServerHandle
         address,
         redirect_address,
         is_tls,
+        health,
         stop,
         task,
         running,

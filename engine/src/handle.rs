@@ -424,10 +424,18 @@ impl Engine {
     }
 
     /// Whether every thread runs: shards, media workers, and a mixer that keeps its time. False
-    /// after [`Self::shutdown`]. A shard that hangs is found by asking it something.
+    /// after [`Self::shutdown`]. A shard or a worker that hangs is found by asking it: [`Self::answers`].
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.inner.runtime.is_alive()
+    }
+
+    /// Whether every thread runs and does what it is told: each shard and each media worker is asked, and the mixer
+    /// must keep its time. Waits for one that hangs, for ever.
+    pub async fn answers(&self) -> bool {
+        // Of a room that cannot exist: the answer costs nothing, but each shard must give it.
+        let shards = self.list_rooms(&[String::new()]).await;
+        shards.is_ok() && self.inner.runtime.workers.answer().await && self.is_alive()
     }
 
     /// A reading of every media worker's counters, at most half a second old.

@@ -341,11 +341,13 @@ mod tests {
         assert_eq!(answer.await.unwrap(), []);
         assert_eq!(counts.read().shard_panics_total, 1);
         assert!(runtime.is_alive());
+        assert!(runtime.workers.answer().await);
         let (done, stopped) = tokio::sync::oneshot::channel();
         shard.send(Input::Shutdown(done)).unwrap();
         stopped.await.unwrap();
         runtime.stop();
         assert!(!runtime.is_alive());
+        assert!(!runtime.workers.answer().await);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 mod call;
 mod config;
 mod program;
+mod supervisor;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -11,7 +11,8 @@ use palabre_admin::metrics::{Family, Kind, Sample, Source};
 use palabre_admin::store::{OpenError, Restored};
 use palabre_admin::synthetic::{self, Lender, SyntheticCalls, Ways};
 use palabre_admin::{
-    AdminConfig, Appliance, ApplianceConfig, LiveRooms, Parts, Readiness, ServeError, Store, serve,
+    AdminConfig, Appliance, ApplianceConfig, Health, LiveRooms, Parts, Readiness, ServeError,
+    Store, serve,
 };
 use palabre_engine::door::{Door, Patience};
 use palabre_engine::settings::Section;
@@ -20,8 +21,10 @@ use palabre_sip::config::SipConfig;
 use palabre_sip::metrics::Metrics as SipMetrics;
 use palabre_sip::net::Sip;
 use palabre_sip::rooms::EngineRooms;
+use tokio::task::JoinHandle;
 
 use crate::config::{Log, Storage};
+use crate::supervisor::Supervisor;
 
 /// How long requests and calls under way may take to end when the program is asked to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -163,6 +166,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
         claim_code.as_ref().map(palabre_admin::Secret::reveal),
         restored.as_ref(),
     );
+    let told = supervised(server.health(), engine.clone());
     if claim_code.is_some() {
         let access = store.access.clone();
         tokio::spawn(async move {
@@ -179,8 +183,8 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     let why = why_to_stop(until_told_to_stop(), telephone, server.ended()).await;
     tracing::info!("stopping");
     drop(calls);
-    if let Some(watch) = watch {
-        watch.abort();
+    for task in watch.into_iter().chain(told) {
+        task.abort();
     }
     if let Some(sip) = sip {
         sip.shut_down().await;
@@ -189,6 +193,24 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     server.shutdown(GRACE).await;
     store.close().await;
     why
+}
+
+/// Tells systemd how the program is, when it was started by that. What restarts the program is that its threads hang; a
+/// disk that does not answer would not be better after a restart, and meetings go on without.
+fn supervised(health: Health, engine: Engine) -> Option<JoinHandle<()>> {
+    let supervisor = Supervisor::of(|key| std::env::var_os(key)).unwrap_or_else(|error| {
+        tracing::warn!(%error, "whoever NOTIFY_SOCKET names is not told how the program is");
+        None
+    })?;
+    let is_ready = move || {
+        let health = health.clone();
+        async move { health.is_ready().await }
+    };
+    let answers = move || {
+        let engine = engine.clone();
+        async move { engine.answers().await }
+    };
+    Some(tokio::spawn(supervisor.keep(is_ready, answers)))
 }
 
 /// Has the history of the box say it. What cannot be said now is said at the next start.

@@ -86,6 +86,14 @@ async fn health_says_what_is_down() {
         (503, &"down".into())
     );
     *server.script.is_dead.lock().unwrap() = false;
+    server.script.is_hanging.store(true, Ordering::Relaxed);
+    let ready = server.get("/readyz", &[]).await;
+    assert_eq!(
+        (ready.status, &ready.json()["engine"]),
+        (503, &"down".into()),
+        "a thread that hangs"
+    );
+    server.script.is_hanging.store(false, Ordering::Relaxed);
     assert_eq!(server.get("/readyz", &[]).await.status, 200);
     let silent = &server.script.has_no_telephone;
     silent.store(true, Ordering::Relaxed);

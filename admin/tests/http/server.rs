@@ -38,6 +38,8 @@ pub(crate) struct Script {
     /// A thread of the engine has ended, and those that are asked still answer.
     pub(crate) is_dead: Mutex<bool>,
     pub(crate) has_no_telephone: AtomicBool,
+    /// A thread of the engine does nothing more.
+    pub(crate) is_hanging: AtomicBool,
 }
 
 struct Sender(mpsc::Sender<proto::SignalRequest>);
@@ -109,8 +111,12 @@ impl Script {
 }
 
 impl LiveRooms for Script {
-    fn is_alive(&self) -> bool {
-        !*self.is_dead.lock().unwrap()
+    fn answers(&self) -> BoxFuture<'_, bool> {
+        if self.is_hanging.load(Ordering::Relaxed) {
+            return Box::pin(std::future::pending());
+        }
+        let is_well = !*self.is_dead.lock().unwrap() && !*self.is_stopped.lock().unwrap();
+        Box::pin(std::future::ready(is_well))
     }
 
     fn join(&self, request: JoinRequest) -> BoxFuture<'_, Result<Line, JoinError>> {

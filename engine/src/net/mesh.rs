@@ -12,6 +12,7 @@ use std::time::Duration;
 use palabre_media::ids::{SessionId, WorkerIndex};
 use palabre_media::sfu::{Command, MeshMessage, MeshTarget};
 use rtrb::{Consumer, Producer, RingBuffer};
+use tokio::sync::oneshot;
 
 use super::socket::Wake;
 
@@ -36,6 +37,8 @@ pub(super) enum Order {
     Greet(WorkerIndex),
     /// The table's stale sessions are to be looked for.
     Sweep,
+    /// Somebody wants to know whether this member does what it is told.
+    Answer(oneshot::Sender<()>),
 }
 
 /// What others see of a member.

@@ -33,6 +33,8 @@ use palabre_media::transport::{
     Certificate, CloseReason, Fingerprint, Transport, TransportConfig, WebRtcTransport,
 };
 
+use tokio::sync::oneshot;
+
 pub use mesh::MeshMember;
 pub use stats::WorkerStats;
 
@@ -268,6 +270,26 @@ impl Workers {
         self.threads.lock().is_ok_and(|threads| {
             !threads.is_empty() && !threads.iter().any(JoinHandle::is_finished)
         })
+    }
+
+    /// Asks every worker's thread for an answer, and waits for it: for ever when one hangs. `false` when one has ended or
+    /// has too much to do to be asked.
+    pub async fn answer(&self) -> bool {
+        // The last place in the mesh is no worker's.
+        let workers = self.mailboxes.iter().take(self.counts.len());
+        let asked: Vec<_> = workers
+            .map(|mailbox| {
+                let (reply, answer) = oneshot::channel();
+                mailbox.order(Order::Answer(reply)).map(|()| answer)
+            })
+            .collect();
+        for answer in asked {
+            let Ok(answer) = answer else { return false };
+            if answer.await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Says good-bye to every peer and ends the threads. Idempotent.

@@ -146,6 +146,8 @@ impl Worker {
                 Order::Sweep => {
                     self.sweep_at.get_or_insert(now + SWEEP_EVERY);
                 }
+                // Who asked may have gone.
+                Order::Answer(reply) => drop(reply.send(())),
             }
         }
         true

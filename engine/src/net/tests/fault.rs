@@ -136,3 +136,28 @@ fn a_bug_costs_its_session_alone_when_it_is_known_whose_it_is() {
     server.run_until(&mut [&mut next], |_, clients| clients[0].is_data_open);
     assert_eq!(server.workers.stats()[0].panics, 3);
 }
+
+#[test]
+fn a_worker_that_hangs_gives_no_answer() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let (mut config, events) = config(2);
+    let (release, held) = channel::<()>();
+    let (tell, held) = (Arc::clone(&config.events), Mutex::new(held));
+    // Whoever tells something waits until it is let go.
+    config.events = Arc::new(move |event| {
+        tell(event);
+        let _ = held.lock().unwrap().recv();
+    });
+    let mut server = Server::around(Workers::start(config).unwrap(), events);
+    assert!(runtime.block_on(server.workers.answer()));
+    let mut client = server.client(1);
+    server.run_until(&mut [&mut client], |server, _| !server.seen.is_empty());
+    let answer =
+        async { tokio::time::timeout(Duration::from_millis(300), server.workers.answer()).await };
+    assert!(runtime.block_on(answer).is_err(), "one of two hangs");
+    drop(release);
+    assert!(runtime.block_on(server.workers.answer()));
+}
