@@ -16,7 +16,7 @@ use palabre_engine::{JoinError, JoinRequest, RoomError, SignalClosed, SignalOutp
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
@@ -31,6 +31,8 @@ pub(crate) struct Joined {
 #[derive(Default)]
 pub(crate) struct Script {
     pub(crate) rooms: Mutex<HashMap<String, Vec<proto::ParticipantInfo>>>,
+    /// Told when a room is deleted.
+    pub(crate) deleted: Notify,
     pub(crate) joined: Mutex<Vec<Joined>>,
     pub(crate) checked: Mutex<Vec<JoinRequest>>,
     pub(crate) refuse_join: Mutex<Option<JoinError>>,
@@ -177,14 +179,9 @@ impl LiveRooms for Script {
     }
 
     fn delete_room(&self, name: String) -> Answer<'_, ()> {
-        ready(
-            self.rooms
-                .lock()
-                .unwrap()
-                .remove(&name)
-                .map(drop)
-                .ok_or(RoomError::RoomUnknown),
-        )
+        let deleted = self.rooms.lock().unwrap().remove(&name);
+        self.deleted.notify_one();
+        ready(deleted.map(drop).ok_or(RoomError::RoomUnknown))
     }
 
     fn list_participants(&self, room: String) -> Answer<'_, Vec<proto::ParticipantInfo>> {

@@ -108,7 +108,7 @@ async fn a_lent_room_opens_to_who_borrows_it_and_is_nowhere_else() {
 async fn ended(server: &Server, room: &str, lent: &Lent) {
     let gone = async {
         while server.script.rooms.lock().unwrap().contains_key(room) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            server.script.deleted.notified().await;
         }
     };
     timeout(PATIENCE, gone).await.expect("the room is deleted");
