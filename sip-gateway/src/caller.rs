@@ -136,6 +136,10 @@ impl Caller {
         if let Some(number) = number {
             attributes.insert("sip.phoneNumber".to_owned(), number);
         }
+        // For the page, which says the rest of the name in the language of whoever looks.
+        if let Some(caller) = self.masked().or_else(|| self.name.clone()) {
+            attributes.insert("palabre.caller".to_owned(), caller);
+        }
         LegIdentity {
             identity: format!("sip_{:016x}{:016x}", random[0], random[1]),
             name: self.display_name(language),
@@ -266,9 +270,14 @@ mod tests {
         let whole = caller.identity([1, 2], "call", Language::French, true);
         assert_eq!(whole.attributes["sip.phoneNumber"], "0612345642");
         assert_eq!(whole.attributes["sip.callID"], "call");
+        assert_eq!(whole.attributes["palabre.caller"], "06 .. .. .. 42");
         let nobody = Caller::new(&party("0612345642"), true, THROUGH, false);
         let nobody = nobody.identity([1, 2], "c", Language::French, true);
         assert!(!nobody.attributes.contains_key("sip.phoneNumber"));
+        assert!(!nobody.attributes.contains_key("palabre.caller"));
+        let alice = Caller::new(&party("alice"), false, THROUGH, false);
+        let alice = alice.identity([1, 2], "c", Language::French, false);
+        assert_eq!(alice.attributes["palabre.caller"], "alice");
         assert!(!format!("{caller:?}").contains("42"));
     }
 

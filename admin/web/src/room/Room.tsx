@@ -9,7 +9,8 @@ import { isFull } from '../kit/problem';
 import type { Choice } from '../pages/Prejoin';
 import { again, enter } from './join';
 import { RESTART, secondsLeft } from './restart';
-import { Tile, Voice, isPhone, shownName } from './Tile';
+import { isPhone, shownName } from './name';
+import { Tile, Voice } from './Tile';
 import { columns, useParticipants } from './useParticipants';
 
 type Panel = 'invite' | 'people' | null;
@@ -52,8 +53,8 @@ export function Room({ ticket, room, door, choice, onLeft }: { ticket: Ticket; r
 
   useEffect(() => {
     let over = false;
-    const joined = (p: RemoteParticipant) => setSaid(t('room.joined', { name: shownName(p) }));
-    const gone = (p: RemoteParticipant) => setSaid(t('room.gone', { name: shownName(p) }));
+    const joined = (p: RemoteParticipant) => setSaid(t('room.joined', { name: shownName(p, t) }));
+    const gone = (p: RemoteParticipant) => setSaid(t('room.gone', { name: shownName(p, t) }));
     const back = () => { setAway(false); setRestart(null); setSaid(t('room.reconnected')); };
     // Of the box itself: what a participant says has a participant.
     const told = (payload: Uint8Array, from?: RemoteParticipant, _kind?: unknown, topic?: string) => {
@@ -136,7 +137,7 @@ export function Room({ ticket, room, door, choice, onLeft }: { ticket: Ticket; r
               <ul className="people">
                 {people.map((p) => (
                   <li key={p.sid || p.identity}>
-                    {isPhone(p) && <PhoneIcon />}<span>{p.isLocal ? t('room.you', { name: shownName(p) }) : shownName(p)}</span>
+                    {isPhone(p) && <PhoneIcon />}<span>{p.isLocal ? t('room.you', { name: shownName(p, t) }) : shownName(p, t)}</span>
                     {!p.isMicrophoneEnabled && <span className="people-muted"><MicrophoneOffIcon /><span className="unseen">{t('room.muted')}</span></span>}
                   </li>
                 ))}

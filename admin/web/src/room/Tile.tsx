@@ -1,16 +1,8 @@
-import { ConnectionQuality, type Participant, ParticipantKind, Track } from 'livekit-client';
+import { ConnectionQuality, type Participant, Track } from 'livekit-client';
 import { useEffect, useRef } from 'react';
 import { useTranslation } from 'react-i18next';
 import { MicrophoneOffIcon, PhoneIcon, WarningIcon } from '../kit/icons';
-
-/** Who someone is when the name is missing: never the bare identity, which is for machines. */
-export function shownName(participant: Participant): string {
-  return participant.name || '…';
-}
-
-export function isPhone(participant: Participant): boolean {
-  return participant.kind === ParticipantKind.SIP;
-}
+import { isPhone, shownName } from './name';
 
 function initials(name: string): string {
   const words = name.split(/\s+/).filter((word) => /\p{L}/u.test(word));
@@ -31,7 +23,7 @@ export function Tile({ participant }: { participant: Participant }) {
     picture.attach(element);
     return () => { picture.detach(element); };
   }, [picture]);
-  const name = shownName(participant);
+  const name = shownName(participant, t);
   const weak = participant.connectionQuality === ConnectionQuality.Poor || participant.connectionQuality === ConnectionQuality.Lost;
   return (
     <li className={participant.isSpeaking ? 'tile speaking' : 'tile'} data-identity={participant.identity}>
