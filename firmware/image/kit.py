@@ -177,6 +177,8 @@ def update(box, version, target=None):
     """Brings a version by stick, pulls it; the restart begins. From where the serial line tells of it."""
     install(box, version, target)
     since = box.mark()
-    box.started = time.monotonic()
     box.pull()
+    # While somebody is in a meeting, and for a minute after, it does not begin.
+    box.gone(120 * SLACK)
+    box.started = time.monotonic()
     return since
