@@ -84,12 +84,7 @@ def damaged(kit, arch="amd64"):
 def worn(kit, arch="amd64"):
     """The root of a version that had proved good is damaged later: after three starts the version before takes its place."""
     with Box(arch, kit.out(arch, 1), fresh(os.path.join(WORK, "test", "worn"))) as box:
-        kit.step("version 1 starts; version 2 is installed and proves good")
-        box.start()
-        box.ready(120 * kit.SLACK)
-        room = kit.claim_and_make_a_room(box)
-        since = kit.update(box, 2)
-        box.said(r"version 2 is good", 300 * kit.SLACK, since)
+        room = kit.with_proved(box, 2)
         box.kill()
         kit.step("its root is damaged on the disk; version 1 takes its place by itself, and says why")
         box.damage("palabre_2")

@@ -32,12 +32,7 @@ def choose_other(kit, box, version):
 def menu(kit, arch="amd64"):
     """The version before, by hand: for one start at first, and from then on once it has proved good."""
     with Box(arch, kit.out(arch, 1), fresh(os.path.join(WORK, "test", "menu"))) as box:
-        kit.step("version 1 starts; version 2 is installed and proves good")
-        box.start()
-        box.ready(120 * kit.SLACK)
-        room = kit.claim_and_make_a_room(box)
-        since = kit.update(box, 2)
-        box.said(r"version 2 is good", 300 * kit.SLACK, since)
+        room = kit.with_proved(box, 2)
 
         kit.step("version 1 is chosen in the boot menu, and runs with the same data")
         since = choose_other(kit, box, 1)
@@ -100,12 +95,7 @@ def hung(kit, arch="amd64"):
 def ended(kit, arch="amd64"):
     """The program of a version that had proved good ends at each start from some day on: the version before comes back."""
     with Box(arch, kit.out(arch, 1), fresh(os.path.join(WORK, "test", "ended"))) as box:
-        kit.step("version 1 starts; version 9 is installed and proves good")
-        box.start()
-        box.ready(120 * kit.SLACK)
-        room = kit.claim_and_make_a_room(box)
-        since = kit.update(box, 9)
-        box.said(r"version 9 is good", 300 * kit.SLACK, since)
+        room = kit.with_proved(box, 9)
         kit.step("its program ends, and at each start from now on; the box is switched off and on")
         since = box.mark()
         box.plug(kit.stick("program.img", label="PROGRAM"))
