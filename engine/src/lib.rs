@@ -12,6 +12,7 @@
 //! This crate knows nothing of HTTP frameworks, SQL or SIP: what it needs of them goes
 //! through [`Directory`] and the handle.
 
+pub mod addresses;
 pub mod config;
 pub mod directory;
 pub mod door;

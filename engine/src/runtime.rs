@@ -3,7 +3,7 @@
 //!
 //! The only file of the signalling side that starts threads and reads the clock.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
@@ -16,6 +16,7 @@ use palabre_media::jsep::{Candidate, CandidateProtocol};
 use palabre_media::sfu::{Command, Event, SessionConfig};
 use palabre_media::transport::{Certificate, DataChannel};
 
+use crate::addresses::Announced;
 use crate::backlog::Backlog;
 use crate::config::EngineConfig;
 use crate::error::StartError;
@@ -138,9 +139,10 @@ impl Runtime {
             StartWorkersError::Thread(source) => StartError::Thread(source),
         })?;
         let workers = Arc::new(workers);
+        let announced = Announced::new(&config.media, workers.local(), Instant::now());
         let host = Host {
             fingerprint: workers.fingerprint(),
-            candidates: candidates(config, workers.local()),
+            candidates: candidates(announced.addresses()),
         };
 
         let mut threads = Vec::new();
@@ -183,7 +185,7 @@ impl Runtime {
         let shard_counts = Arc::clone(counts);
         let thread = std::thread::Builder::new()
             .name("shard-0".to_owned())
-            .spawn(move || run(rooms, &inputs, &waiting_data, &shard_counts))
+            .spawn(move || run(rooms, &inputs, announced, &waiting_data, &shard_counts))
             .map_err(StartError::Thread)?;
         threads.push(thread);
         Ok(Self {
@@ -237,7 +239,13 @@ fn sink(shard: Sender<Input>, waiting: Arc<Backlog>, counts: Arc<Counts>) -> Eve
 }
 
 /// One shard's life.
-fn run(mut shard: Shard, inputs: &Receiver<Input>, waiting: &Backlog, counts: &Counts) {
+fn run(
+    mut shard: Shard,
+    inputs: &Receiver<Input>,
+    mut announced: Announced,
+    waiting: &Backlog,
+    counts: &Counts,
+) {
     while !shard.is_stopped() {
         let patience = shard.deadline().saturating_duration_since(Instant::now());
         match inputs.recv_timeout(patience) {
@@ -245,7 +253,11 @@ fn run(mut shard: Shard, inputs: &Receiver<Input>, waiting: &Backlog, counts: &C
                 if let Input::Media(Event::Data { session, .. }) = &input {
                     waiting.took(*session);
                 }
-                contain(counts, || shard.handle(clock(), input));
+                let clock = clock();
+                if announced.refresh(clock.now) {
+                    shard.announce(candidates(announced.addresses()));
+                }
+                contain(counts, || shard.handle(clock, input));
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
@@ -267,57 +279,19 @@ fn contain(counts: &Counts, work: impl FnOnce()) {
     }
 }
 
-/// What clients are told of where we are.
-fn candidates(config: &EngineConfig, local: SocketAddr) -> Vec<Candidate> {
-    let addresses = if !config.media.announced.is_empty() {
-        config.media.announced.clone()
-    } else if local.ip().is_unspecified() {
-        own_addresses(local)
-    } else {
-        vec![local]
+/// What descriptions say of these addresses.
+fn candidates(addresses: &[SocketAddr]) -> Vec<Candidate> {
+    let udp = |address: &SocketAddr| Candidate {
+        address: *address,
+        protocol: CandidateProtocol::Udp,
     };
-    addresses
-        .into_iter()
-        .map(|address| Candidate {
-            address,
-            protocol: CandidateProtocol::Udp,
-        })
-        .collect()
-}
-
-/// Addresses from which this machine would send, when the port is bound to all of them. The
-/// system is asked for its route to addresses of documentation (RFC 5737, RFC 3849); nothing
-/// is sent there.
-fn own_addresses(local: SocketAddr) -> Vec<SocketAddr> {
-    let v4 = (
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-    );
-    let v6 = (
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-    );
-    let families = if local.is_ipv4() {
-        vec![v4]
-    } else {
-        vec![v4, v6]
-    };
-    let mut addresses: Vec<SocketAddr> = families
-        .into_iter()
-        .filter_map(|(any, far)| {
-            let socket = UdpSocket::bind((any, 0)).ok()?;
-            socket.connect((far, 9)).ok()?;
-            let own = socket.local_addr().ok()?.ip();
-            Some(SocketAddr::new(own, local.port()))
-        })
-        .collect();
-    // Clients on this machine, and machines without a route.
-    addresses.push(SocketAddr::from((Ipv4Addr::LOCALHOST, local.port())));
-    addresses
+    addresses.iter().map(udp).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::settings::Bitrate;
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use palabre_media::ids::LegId;
+use palabre_media::jsep::Candidate;
 use tokio::sync::mpsc;
 
 use crate::config::EngineConfig;
@@ -112,6 +113,11 @@ impl Shard {
     /// Whether the shard was shut down.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped
+    }
+
+    /// Tells of these addresses in descriptions from now on.
+    pub(crate) fn announce(&mut self, candidates: Vec<Candidate>) {
+        self.planes.host.candidates = candidates;
     }
 
     /// Handles one input and fills the clients' queues.

@@ -49,6 +49,15 @@ pub fn address(address: &str) {
     }
 }
 
+/// Takes the machine's default routes away, as on a network of its own that leads nowhere else.
+///
+/// # Panics
+/// When the routes cannot be taken away.
+pub fn without_way_out() {
+    ip("-4 route flush exact default");
+    ip("-6 route flush exact default");
+}
+
 fn ip(arguments: &str) {
     let status = Command::new("ip")
         .args(arguments.split(' '))

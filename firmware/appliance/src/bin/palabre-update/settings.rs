@@ -177,7 +177,7 @@ impl Service {
         let _ = fs::remove_file(settings.mark());
         self.confirmed.notify_all();
         match is_moved {
-            // The addresses that it tells browsers are those of its start.
+            // As when a network changes by itself: no meeting is left, and the console tells the address.
             true => systemctl(&["try-restart", "palabre.service"]),
             false => Ok(()),
         }
