@@ -12,6 +12,7 @@ use std::thread::spawn;
 use std::time::{Duration, Instant};
 
 use livekit_api::access_token::{AccessToken, VideoGrants};
+use palabre_tests::network::{isolated, without_way_out};
 use palabre_tests::program::Program;
 use serde_json::{Value, json};
 
@@ -173,6 +174,25 @@ fn a_media_port_that_does_not_answer_is_ice() {
     let program = start(&keys);
     let said = fails("ice", program.folder(), &keys);
     assert!(said.contains("media port"), "{said}");
+}
+
+#[test]
+fn a_network_of_which_guests_are_told_nothing_is_ice() {
+    // Of its own, so that only this test moves to the network.
+    let moved = spawn(|| {
+        if !isolated() {
+            return;
+        }
+        without_way_out();
+        let bind = ("PALABRE__MEDIA__BIND", "0.0.0.0:7880");
+        let program = start(&[bind]);
+        passes(program.folder(), &[bind]);
+        drop(program);
+        let program = start(&[bind, ("PALABRE__MEDIA__ANNOUNCED", "127.0.0.1:7880")]);
+        let said = fails("ice", program.folder(), &[bind]);
+        assert!(said.contains("media.announced"), "{said}");
+    });
+    moved.join().expect("all of it is true");
 }
 
 #[test]

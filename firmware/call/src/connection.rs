@@ -24,6 +24,7 @@ pub struct Connection {
     socket: UdpSocket,
     peer: Peer,
     is_described: bool,
+    candidates: Vec<SocketAddr>,
     keys: Option<Keys>,
     is_closed: bool,
 }
@@ -81,6 +82,7 @@ impl Connection {
             socket,
             peer: Peer::new(Instant::now(), local, &ours, certificate, opens),
             is_described: false,
+            candidates: Vec::new(),
             keys: None,
             is_closed: false,
         })
@@ -120,10 +122,17 @@ impl Connection {
             return false;
         };
         let candidates = sdp.lines().filter_map(candidate).take(CANDIDATES);
+        self.candidates = candidates.collect();
         self.is_described = true;
-        self.peer.set_remote(now, server, candidates.chain(also));
+        let tried = self.candidates.iter().copied().chain(also);
+        self.peer.set_remote(now, server, tried);
         self.flush();
         true
+    }
+
+    /// Addresses that the server told everybody, once it has described its end.
+    pub fn candidates(&self) -> &[SocketAddr] {
+        &self.candidates
     }
 
     /// How far it has come.
@@ -289,7 +298,10 @@ mod tests {
             };
             assert_eq!(connection.progress(), expected, "{cut}");
         }
-        assert!(fresh().set_remote(Instant::now(), &good, None));
+        let mut connection = fresh();
+        let also = Some(SocketAddr::from(([127, 0, 0, 1], 10)));
+        assert!(connection.set_remote(Instant::now(), &good, also));
+        assert_eq!(connection.candidates(), [SocketAddr::from((here, 9))]);
     }
 
     #[test]

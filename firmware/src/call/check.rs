@@ -1,5 +1,6 @@
 //! The synthetic call, step by step, on one thread. Each step has what is left of the time.
 
+use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,9 @@ pub(crate) fn make(
         due: start,
     };
     let webrtc = call.webrtc()?;
+    if place.is_on_network {
+        leads_elsewhere(call.talker.guest.publisher.candidates())?;
+    }
     let telephone = match &place.telephone {
         Some(telephone) => Some(call.telephone(telephone, &lent.code)?),
         None => None,
@@ -233,6 +237,16 @@ struct Everybody {
 
 fn signalling(who: &str, failed: &Failed) -> Failure {
     Failure::new(Step::Signalling, format!("{who} is lost: {failed}"))
+}
+
+/// Whether guests on other machines are told an address of this one.
+fn leads_elsewhere(candidates: &[SocketAddr]) -> Result<(), Failure> {
+    if !candidates.iter().all(|told| told.ip().is_loopback()) {
+        return Ok(());
+    }
+    let sentence = "guests on other machines get no media: the program tells them loopback addresses only, although \
+                    this machine has a network (set media.announced)";
+    Err(Failure::new(Step::Ice, sentence))
 }
 
 /// Whether the connection stands; if not, the step it is at.

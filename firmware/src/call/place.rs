@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use palabre_admin::synthetic::Ways;
 use palabre_call::{Fingerprint, Site, fingerprint};
+use palabre_engine::addresses::is_reachable;
+use palabre_engine::config::MediaConfig;
 use palabre_sip::config;
 use palabre_sip::sip::Codec;
 use rustls::pki_types::CertificateDer;
@@ -28,12 +30,15 @@ pub(crate) struct Telephone {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) site: Site,
+    /// Other machines can reach this one, and the program must tell guests where: nobody told it what to tell.
+    pub(crate) is_on_network: bool,
     /// `None` when telephones cannot call.
     pub(crate) telephone: Option<Telephone>,
 }
 
 impl Place {
-    pub(crate) fn of(config: &Config, ways: &Ways) -> Result<Self, Failure> {
+    /// On a machine whose interfaces have the addresses `own`.
+    pub(crate) fn of(config: &Config, ways: &Ways, own: &[IpAddr]) -> Result<Self, Failure> {
         let media = &config.engine.media;
         let from = match media.bind.ip() {
             IpAddr::V6(own) if !own.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -62,9 +67,16 @@ impl Place {
                 media: is_hidden.then(|| reachable(media.bind)),
                 from,
             },
+            is_on_network: is_on_network(media, own),
             telephone,
         })
     }
+}
+
+fn is_on_network(media: &MediaConfig, own: &[IpAddr]) -> bool {
+    let bound = media.bind.ip();
+    let serves = |own: &IpAddr| is_reachable(*own) && (bound.is_ipv6() || own.is_ipv4());
+    media.announced.is_empty() && bound.is_unspecified() && own.iter().any(serves)
 }
 
 /// The certificate that the program must show: the one it is configured to, however young.
@@ -119,7 +131,7 @@ mod tests {
     fn a_box_on_all_its_addresses_is_called_on_loopback() {
         let mut config = Config::default();
         config.engine.media.bind = address("0.0.0.0:7880");
-        let place = Place::of(&config, &ways("0.0.0.0:80", Some("0.0.0.0:5060"))).unwrap();
+        let place = Place::of(&config, &ways("0.0.0.0:80", Some("0.0.0.0:5060")), &[]).unwrap();
         assert_eq!(place.site.http, address("127.0.0.1:80"));
         assert_eq!(place.site.media, None);
         assert_eq!(place.site.from, IpAddr::from([127, 0, 0, 1]));
@@ -127,7 +139,7 @@ mod tests {
         assert_eq!(telephone.address, address("127.0.0.1:5060"));
         assert_eq!(telephone.codec, Codec::Pcma);
         assert!(!telephone.is_translated);
-        let six = Place::of(&config, &ways("[::]:80", Some("192.0.2.1:5060"))).unwrap();
+        let six = Place::of(&config, &ways("[::]:80", Some("192.0.2.1:5060")), &[]).unwrap();
         assert_eq!(six.site.http, address("[::1]:80"));
         assert_eq!(six.telephone.unwrap().address, address("192.0.2.1:5060"));
     }
@@ -139,7 +151,7 @@ mod tests {
         config.engine.media.announced = vec![address("203.0.113.1:7880")];
         config.sip.advertise = Some(IpAddr::from([203, 0, 113, 1]));
         config.sip.codecs = vec![config::Codec(Codec::Opus), config::Codec(Codec::Pcmu)];
-        let place = Place::of(&config, &ways("127.0.0.1:80", Some("0.0.0.0:5060"))).unwrap();
+        let place = Place::of(&config, &ways("127.0.0.1:80", Some("0.0.0.0:5060")), &[]).unwrap();
         assert_eq!(place.site.media, Some(address("127.0.0.1:7880")));
         let telephone = place.telephone.unwrap();
         assert!(telephone.is_translated);
@@ -147,11 +159,36 @@ mod tests {
     }
 
     #[test]
+    fn others_are_expected_where_there_is_a_network_and_no_word_on_it() {
+        let is_expected = |bind: &str, announced: &[&str], own: &[&str]| {
+            let media = MediaConfig {
+                bind: address(bind),
+                announced: announced.iter().map(|text| address(text)).collect(),
+                ..MediaConfig::default()
+            };
+            let own: Vec<IpAddr> = own.iter().map(|text| text.parse().unwrap()).collect();
+            is_on_network(&media, &own)
+        };
+        assert!(is_expected("[::]:7880", &[], &["fe80::1", "10.0.0.5"]));
+        assert!(is_expected("[::]:7880", &[], &["fd00::5"]));
+        assert!(is_expected("0.0.0.0:7880", &[], &["10.0.0.5"]));
+        assert!(!is_expected("0.0.0.0:7880", &[], &["fd00::5"]));
+        assert!(!is_expected("[::]:7880", &[], &["fe80::1", "169.254.3.4"]));
+        assert!(!is_expected("[::]:7880", &[], &[]));
+        assert!(!is_expected("127.0.0.1:7880", &[], &["10.0.0.5"]));
+        let told = ["203.0.113.1:7880"];
+        assert!(!is_expected("[::]:7880", &told, &["10.0.0.5"]));
+    }
+
+    #[test]
     fn a_telephone_that_should_be_there_is_missed() {
         let mut config = Config::default();
         let without = ways("127.0.0.1:80", None);
-        assert_eq!(Place::of(&config, &without).unwrap_err().step, Step::Sip);
+        assert_eq!(
+            Place::of(&config, &without, &[]).unwrap_err().step,
+            Step::Sip
+        );
         config.sip.enabled = false;
-        assert_eq!(Place::of(&config, &without).unwrap().telephone, None);
+        assert_eq!(Place::of(&config, &without, &[]).unwrap().telephone, None);
     }
 }
