@@ -144,11 +144,18 @@ roothash=$(tool veritysetup format --salt="$salt" --uuid="$(uuid_of "$salt")" "$
 [ ${#roothash} = 64 ] || die 'veritysetup gave no root hash'
 printf '%s\n' "$roothash" >"$out/roothash"
 
-# --- initrd: our PID 1 and what finds a disk
+# --- the kernel's command line
+# A damaged data partition is repaired without a question: there is nobody to ask. Credentials would come from the SMBIOS strings of the
+# machine, from its hypervisor and from the EFI system partition, none of which anybody has signed, and systemd makes network settings,
+# files and whole units of them: the box takes its settings from its administrator and from a stick.
+cmdline="palabre.roothash=$roothash panic=10 fsck.repair=yes systemd.gpt_auto=no systemd.import_credentials=no systemd.machine_id=firmware console=tty0 console=$serial quiet loglevel=4 systemd.show_status=no"
+
+# --- initrd: our PID 1, what finds a disk, and the line again: nothing may be added to it
 initrd=$out/work/initrd
 from=usr/lib/modules/$kernel
 mkdir -p "$initrd/lib/modules/$kernel"
 install -m 0755 "$program/palabre-init" "$initrd/init"
+printf '%s' "$cmdline" >"$initrd/cmdline"
 # Only what the root has too: lists name folders, the root's choice is the smaller one.
 tool python3 /src/firmware/image/modules.py "$w/work/tree/$from" /src/firmware/image/modules.initrd >"$out/work/modules"
 tool python3 /src/firmware/image/modules.py --fold "$w/work/tree/$from" "$w/work/initrd/lib/modules/$kernel" <"$out/work/modules"
@@ -157,10 +164,6 @@ tool sh -euc "cd $w/work/initrd; find lib -name '*.ko.xz' -print0 | xargs -0 -r 
   find . -mindepth 1 -print | LC_ALL=C sort | cpio --quiet --reproducible -o -H newc | zstd -q -12 -T1 >$w/work/initrd.zst"
 
 # --- the one signed file that boots: kernel, initrd and the hash of the root
-# A damaged data partition is repaired without a question: there is nobody to ask. Credentials would come from the SMBIOS strings of the
-# machine, from its hypervisor and from the EFI system partition, none of which anybody has signed, and systemd makes network settings,
-# files and whole units of them: the box takes its settings from its administrator and from a stick.
-cmdline="palabre.roothash=$roothash panic=10 fsck.repair=yes systemd.gpt_auto=no systemd.import_credentials=no systemd.machine_id=firmware console=tty0 console=$serial quiet loglevel=4 systemd.show_status=no"
 printf '%s' "$cmdline" >"$out/work/cmdline"
 # ukify has no name for the moment before the first phase of a start, in which /var is opened (our PID 1 announces none), and takes no
 # key from a token without signing the kernel image too: it calls this instead. A token wants the certificate of the key.

@@ -1,6 +1,8 @@
 //! The kernel command line: the root hash that this boot is bound to, and how long to wait.
 //!
-//! The line is part of the signed kernel image. Nothing on a disk or a network can change it.
+//! The line is part of the signed kernel image, and a copy of it is in the signed initial file
+//! system: what a hypervisor (SMBIOS strings) or a file beside the kernel image (addons) makes
+//! systemd's stub add to it is refused.
 
 use std::fmt;
 
@@ -80,6 +82,8 @@ pub enum Refused {
     Twice,
     /// `palabre.wait=` is not a number of seconds from 0 to 600.
     Wait,
+    /// It is not the line that was signed.
+    NotSigned,
 }
 
 impl fmt::Display for Refused {
@@ -89,11 +93,22 @@ impl fmt::Display for Refused {
             Self::RootHash => "palabre.roothash= is not 64 hexadecimal digits",
             Self::Twice => "the kernel command line gives a palabre. setting twice",
             Self::Wait => "palabre.wait= is not a number of seconds from 0 to 600",
+            Self::NotSigned => {
+                "the kernel command line is not the one that was signed: something was added to it"
+            }
         })
     }
 }
 
 impl std::error::Error for Refused {}
+
+/// Refuses a command line of the kernel that is not the `signed` one.
+pub fn is_signed(line: &str, signed: &str) -> Result<(), Refused> {
+    match line.trim_ascii() == signed.trim_ascii() {
+        true => Ok(()),
+        false => Err(Refused::NotSigned),
+    }
+}
 
 /// Reads the command line of the kernel.
 pub fn parse(line: &str) -> Result<Request, Refused> {
@@ -175,5 +190,19 @@ mod tests {
         }
         let patient = parse(&format!("palabre.wait=5 palabre.roothash={HASH}")).unwrap();
         assert_eq!(patient.wait_seconds, 5);
+    }
+
+    #[test]
+    fn nothing_may_be_added_to_what_was_signed() {
+        let signed = format!("palabre.roothash={HASH} quiet");
+        assert_eq!(is_signed(&format!("{signed}\n"), &signed), Ok(()));
+        for line in [
+            format!("{signed} systemd.import_credentials=yes"),
+            format!("init=/bin/sh {signed}"),
+            signed.replace("quiet", "debug"),
+            String::new(),
+        ] {
+            assert_eq!(is_signed(&line, &signed), Err(Refused::NotSigned), "{line}");
+        }
     }
 }

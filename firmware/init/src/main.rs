@@ -44,6 +44,8 @@ const ALWAYS: [&str; 9] = [
     "lz4_decompress",
     "efivarfs",
 ];
+/// The command line that was signed, in the initial file system.
+const SIGNED_LINE: &str = "/cmdline";
 /// The program that the verified root continues with.
 const SYSTEMD: &str = "/usr/lib/systemd/systemd";
 
@@ -100,8 +102,10 @@ impl From<String> for Stopped {
 fn boot(loaded: &mut Loaded, drives: &mut Vec<Drive>) -> Result<std::convert::Infallible, Stopped> {
     mounts::kernel_files()?;
     say::open();
-    let line = fs::read_to_string("/proc/cmdline").map_err(|e| format!("/proc/cmdline: {e}"))?;
-    let asked = cmdline::parse(&line).map_err(|refused| refused.to_string())?;
+    let text = |path| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
+    let (line, signed) = (text("/proc/cmdline")?, text(SIGNED_LINE)?);
+    let asked = cmdline::is_signed(&line, &signed).and_then(|()| cmdline::parse(&line));
+    let asked = asked.map_err(|refused| refused.to_string())?;
 
     loaded.open()?;
     for prefix in ALWAYS {
