@@ -11,6 +11,7 @@ use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use palabre_init::failed;
 use palabre_init::variables::{LOADER, Variables};
 
 /// Tries that a new version has. A higher value delays the fallback from a slot that does not
@@ -96,6 +97,9 @@ pub trait Bootloader {
     fn mark_good(&mut self, version: u64) -> io::Result<()>;
     /// Ends the trial of `version`: it is bad, and the next start takes another.
     fn mark_bad(&mut self, version: u64) -> io::Result<()>;
+    /// Tells who starts before any file can be read that `version` failed: it takes the place of
+    /// another only when that is beyond hope.
+    fn never_instead(&mut self, version: u64) -> io::Result<()>;
     /// Starts `version` next time, once.
     fn once(&mut self, version: u64) -> io::Result<()>;
     /// Starts `version` from now on; `None`: the newest that is not bad.
@@ -239,6 +243,12 @@ impl<F: Files> SdBoot<F> {
         Ok(())
     }
 
+    /// It failed here before, perhaps, and is tried once more or has proved good. A variable that
+    /// stays makes a later way back longer, and nothing else.
+    fn give_another_chance(&self, version: u64) {
+        let _ = failed::forget(&self.variables, version);
+    }
+
     /// The name of the file that starts `version`.
     fn id(&self, version: u64) -> io::Result<String> {
         let names = self.names_of(version)?;
@@ -280,7 +290,9 @@ impl<F: Files> Bootloader for SdBoot<F> {
         self.files.create(UNFINISHED)?;
         image(&mut Appending(&mut self.files))?;
         self.files.flush(UNFINISHED)?;
-        self.files.rename(UNFINISHED, &name)
+        self.files.rename(UNFINISHED, &name)?;
+        self.give_another_chance(version);
+        Ok(())
     }
 
     fn keep_only(&mut self, kept: u64) -> io::Result<()> {
@@ -294,14 +306,28 @@ impl<F: Files> Bootloader for SdBoot<F> {
     }
 
     fn mark_good(&mut self, version: u64) -> io::Result<()> {
-        self.become_entry(version, |_| None)
+        self.become_entry(version, |_| None)?;
+        self.give_another_chance(version);
+        Ok(())
     }
 
     fn mark_bad(&mut self, version: u64) -> io::Result<()> {
         self.become_entry(version, |trial| {
             let done = trial.map_or(0, |trial| trial.done);
             Some(Trial { left: 0, done })
-        })
+        })?;
+        self.never_instead(version)
+    }
+
+    fn never_instead(&mut self, version: u64) -> io::Result<()> {
+        if failed::version(&self.variables) == Some(version) {
+            return Ok(());
+        }
+        match failed::remember(&self.variables, version) {
+            // Nobody counts starts then.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+            done => done,
+        }
     }
 
     fn once(&mut self, version: u64) -> io::Result<()> {
@@ -429,6 +455,8 @@ mod tests {
         fs::write(file("palabre_3+2-1.efi"), "three").unwrap();
         boot.mark_bad(3).unwrap();
         assert_eq!(names(&folder), ["palabre_2.efi", "palabre_3+0-1.efi"]);
+        let known = |boot: &SdBoot| failed::version(&boot.variables);
+        assert_eq!(known(&boot), Some(3));
         let entries = boot.entries().unwrap();
         assert!(entries[0].is_bad());
         assert_eq!(starts_next(&entries), Some(2));

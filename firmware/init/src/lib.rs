@@ -9,6 +9,7 @@
 
 pub mod cmdline;
 pub mod disk;
+pub mod failed;
 pub mod gpt;
 pub mod modules;
 pub mod starts;

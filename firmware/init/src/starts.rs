@@ -17,6 +17,9 @@ use crate::variables::{LOADER, Variables};
 /// Starts in a row that may end without serving. A higher value makes the way back from a damaged
 /// disk longer; a lower one takes power cuts for damage.
 pub const MOST: u8 = 3;
+/// The same when the other version is known to have failed: what did not prove good is still more
+/// than a version that cannot start, but not before that is beyond doubt.
+const MOST_BEFORE_A_FAILED_ONE: u8 = 3 * MOST;
 /// How long the version that is left can be read on a screen.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// How long the box rests when the other version never served either: what both lack may come
@@ -114,7 +117,7 @@ impl Starts {
     /// What becomes of this start, on a disk that has `versions`.
     pub fn next(&self, versions: &Versions) -> Next {
         match versions.other {
-            Some(other) if self.count > MOST => Next::Leave {
+            Some(other) if self.count > versions.most_starts() => Next::Leave {
                 to: other,
                 pause: match self.turns {
                     0 => FIRST_PAUSE,
@@ -147,11 +150,13 @@ pub struct Versions {
     pub own: Option<u64>,
     /// The one in the other slot.
     pub other: Option<u64>,
+    /// Whether that one failed its trial.
+    pub other_failed: bool,
 }
 
 impl Versions {
-    /// Reads them from the names of the partitions.
-    pub fn of(partitions: &[Partition], hash: &RootHash) -> Self {
+    /// Reads them from the names of the partitions. `failed` is the version that failed its trial.
+    pub fn of(partitions: &[Partition], hash: &RootHash, failed: Option<u64>) -> Self {
         let versions = |own: bool| {
             partitions
                 .iter()
@@ -164,7 +169,20 @@ impl Versions {
         };
         let own = versions(true).next();
         let other = versions(false).filter(|other| Some(*other) != own).max();
-        Self { own, other }
+        let other_failed = other.is_some() && other == failed;
+        Self {
+            own,
+            other,
+            other_failed,
+        }
+    }
+
+    /// Starts in a row that the own version may end without serving.
+    pub fn most_starts(&self) -> u8 {
+        match self.other_failed {
+            true => MOST_BEFORE_A_FAILED_ONE,
+            false => MOST,
+        }
     }
 }
 

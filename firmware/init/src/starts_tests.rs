@@ -7,6 +7,8 @@ struct Machine {
     /// The version that the boot loader takes by itself.
     newest: u64,
     partitions: Vec<Partition>,
+    /// The version that failed its trial.
+    failed: Option<u64>,
 }
 
 fn hash(version: u64) -> RootHash {
@@ -38,6 +40,7 @@ impl Machine {
             folder: tempfile::tempdir().unwrap(),
             newest: versions.iter().copied().max().unwrap(),
             partitions: versions.iter().flat_map(pair).collect(),
+            failed: None,
         }
     }
 
@@ -59,7 +62,7 @@ impl Machine {
         let runs = chosen.filter(known).unwrap_or(self.newest);
         let root = hash(runs).root_uuid();
         let mut starts = count(&variables, root).unwrap();
-        let versions = Versions::of(&self.partitions, &hash(runs));
+        let versions = Versions::of(&self.partitions, &hash(runs), self.failed);
         assert_eq!(versions.own, Some(runs));
         let next = starts.next(&versions);
         match next {
@@ -93,6 +96,26 @@ fn the_fourth_start_that_never_served_leaves_its_turn() {
     }
     forget(&machine.variables()).unwrap();
     assert_eq!(read(&machine.variables()), None);
+}
+
+#[test]
+fn a_version_that_failed_its_trial_gets_the_turn_much_later() {
+    let mut machine = Machine::with(&[2, 3]);
+    machine.newest = 2;
+    machine.failed = Some(3);
+    for count in 1..=MOST_BEFORE_A_FAILED_ONE {
+        let (version, next, starts) = machine.start();
+        assert_eq!((version, next, starts.count()), (2, Next::Start, count));
+    }
+    let pause = FIRST_PAUSE;
+    assert_eq!(machine.start().1, Next::Leave { to: 3, pause });
+    // It does not serve either: back, after the usual three.
+    for count in 1..=MOST {
+        let (version, next, starts) = machine.start();
+        assert_eq!((version, next, starts.count()), (3, Next::Start, count));
+    }
+    let pause = LATER_PAUSE;
+    assert_eq!(machine.start().1, Next::Leave { to: 2, pause });
 }
 
 #[test]
@@ -200,10 +223,11 @@ fn without_variables_nothing_is_counted() {
 #[test]
 fn versions_are_read_from_names_that_agree() {
     let mut partitions = Machine::with(&[3, 4]).partitions;
-    let of = |partitions: &[Partition]| Versions::of(partitions, &hash(4));
+    let of = |partitions: &[Partition]| Versions::of(partitions, &hash(4), Some(2));
     let both = Versions {
         own: Some(4),
         other: Some(3),
+        other_failed: false,
     };
     assert_eq!(of(&partitions), both);
     // An installation that was cut short.

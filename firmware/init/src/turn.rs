@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use palabre_init::cmdline::RootHash;
+use palabre_init::failed;
 use palabre_init::gpt;
-use palabre_init::starts::{self, MOST, Next, Starts, Versions};
+use palabre_init::starts::{self, Next, Starts, Versions};
 use palabre_init::variables::Variables;
 
 use crate::mounts::EFIVARS;
@@ -44,7 +45,7 @@ impl Turn {
         let Some(starts) = self.starts else {
             return Ok(());
         };
-        let versions = versions(hash, drives);
+        let versions = versions(hash, drives, failed::version(&self.variables));
         let own = match versions.own {
             Some(version) => format!("version {version}"),
             None => "this version".to_owned(),
@@ -61,7 +62,8 @@ impl Turn {
                 if starts.count() > 1 {
                     let before = starts.count() - 1;
                     say::failed(&format!(
-                        "{own} never served at its last starts: {before}, at most {MOST}"
+                        "{own} never served at its last starts: {before}, at most {}",
+                        versions.most_starts()
                     ));
                 }
                 if let Err(error) = starts::stay(&self.variables, &starts, &versions) {
@@ -70,7 +72,8 @@ impl Turn {
                 Ok(())
             }
             Next::Leave { to, pause } => {
-                let failed = format!("{own} was started {MOST} times in a row and never served");
+                let before = starts.count() - 1;
+                let failed = format!("{own} was started {before} times in a row and never served");
                 match starts::leave(&self.variables, &starts, versions.own, to) {
                     Ok(_) => Err(Left {
                         why: format!("{failed}; version {to} is started instead"),
@@ -90,11 +93,11 @@ impl Turn {
 
 /// The versions on the disk that has this root, or, when none has it, on the one that the firmware
 /// booted from.
-fn versions(hash: &RootHash, drives: &[Drive]) -> Versions {
+fn versions(hash: &RootHash, drives: &[Drive], failed: Option<u64>) -> Versions {
     let candidates = |own: bool| {
         let of = |drive: &Drive| {
             let table = drive.table.as_ref().ok()?;
-            let versions = Versions::of(&table.partitions(), hash);
+            let versions = Versions::of(&table.partitions(), hash, failed);
             let suits = versions.own.is_some() || !own && versions.other.is_some();
             suits.then(|| (drive.name.clone(), table.clone()))
         };
@@ -111,7 +114,7 @@ fn versions(hash: &RootHash, drives: &[Drive]) -> Versions {
     let name = gpt::choose(&found, booted).map(str::to_owned);
     let table = found.iter().find(|(of, _)| Some(of) == name.as_ref());
     table.map_or(Versions::default(), |(_, table)| {
-        Versions::of(&table.partitions(), hash)
+        Versions::of(&table.partitions(), hash, failed)
     })
 }
 
@@ -168,7 +171,12 @@ mod tests {
         let stick = drive(folder.path(), "sda", &[9, 8]);
         let own = drive(folder.path(), "vda", &[2, 1]);
         let new = drive(folder.path(), "vdb", &[2, 0]);
-        let of = |own, other| Versions { own, other };
+        let of = |own, other| Versions {
+            own,
+            other,
+            other_failed: false,
+        };
+        let versions = |hash: &RootHash, drives: &[Drive]| versions(hash, drives, None);
         let drives = [stick, own];
         assert_eq!(versions(&hash(2), &drives), of(Some(2), Some(1)));
         assert_eq!(versions(&hash(2), &[new]), of(Some(2), None));
@@ -181,7 +189,7 @@ mod tests {
             let starts = starts::count(&variables, hash(2).root_uuid()).ok();
             Turn { variables, starts }
         };
-        for _ in 0..MOST {
+        for _ in 0..starts::MOST {
             turn();
         }
         let left = turn().decide(&hash(2), &drives).unwrap_err();

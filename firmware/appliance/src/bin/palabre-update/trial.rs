@@ -149,6 +149,12 @@ fn explain_failures(places: &Places, entries: &[Entry], running: u64) {
     let events = places.history().events();
     let failed = |entry: &&Entry| entry.is_bad() && entry.version != running;
     for entry in entries.iter().filter(failed) {
+        if let Err(error) = places.boot().never_instead(entry.version) {
+            eprintln!(
+                "the firmware does not remember that version {} failed: {error}",
+                entry.version
+            );
+        }
         // What was asked for, and what became of its data, say nothing of its tries.
         let about = |event: &&Event| {
             event.version == entry.version && !matches!(event.what, What::Previous | What::Restored)
