@@ -14,6 +14,8 @@ pub enum Check {
     Program,
     /// A call by WebRTC and one by SIP hear their own tone.
     Call,
+    /// The root can be read from its beginning to its end.
+    Root,
     /// The data partition takes a write.
     Disk,
     /// The time is not before the image was made.
@@ -26,6 +28,7 @@ impl Check {
         match self {
             Self::Program => "program",
             Self::Call => "call",
+            Self::Root => "root",
             Self::Disk => "disk",
             Self::Clock => "clock",
         }
@@ -33,7 +36,7 @@ impl Check {
 
     /// Whether the version answers for it, not the box.
     pub fn is_of_the_version(self) -> bool {
-        matches!(self, Self::Program | Self::Call)
+        matches!(self, Self::Program | Self::Call | Self::Root)
     }
 }
 
@@ -208,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_never_works_goes_back_in_three_minutes() {
-        for check in [Check::Program, Check::Call] {
+        for check in [Check::Program, Check::Call, Check::Root] {
             let (when, verdict) = run(|_| fails(check));
             assert_eq!(when, 180);
             assert!(matches!(verdict, Verdict::Rollback(failure) if failure.check == check));

@@ -15,6 +15,8 @@ mod serve;
 mod starts;
 #[path = "palabre-update/trial.rs"]
 mod trial;
+#[path = "palabre-update/whole.rs"]
+mod whole;
 
 use std::ffi::OsString;
 use std::fs;

@@ -10,7 +10,7 @@ use palabre_appliance::history::{Event, What};
 
 use palabre_init::variables::{LOADER, Variables};
 
-use super::{Failed, Places, mark_bad, mark_good, observe, remember, running, starts};
+use super::{Failed, Places, mark_bad, mark_good, observe, remember, running, starts, whole};
 
 /// How long a version that has proved good may take to serve before the box starts again: a start is then counted against it,
 /// and the third gives the other version its place. More waits for a disk that is full or repaired, less for one that hangs.
@@ -65,7 +65,7 @@ impl Run {
         // One that stands in for another has as long as a trial; then it is judged like one.
         let stands_in = starts::stands_in(places, version);
         if stands_in {
-            if self.watch.serves_within(self.policy.grace) {
+            if self.watch.serves_within(self.policy.grace) && is_whole(places) {
                 starts::serves(places, version);
             }
         } else if proven()? {
@@ -76,8 +76,19 @@ impl Run {
         }
         let mut trial = health::Trial::new(self.policy);
         let began = Instant::now();
+        let mut whole = false;
         loop {
-            let failures = self.watch.look(&places.state, image.created);
+            let mut failures = self.watch.look(&places.state, image.created);
+            // Once, and early: what a damaged block ends begins again from there.
+            if failures.is_empty() && !whole {
+                whole = is_whole(places);
+                if !whole {
+                    failures.push(health::Failure {
+                        check: health::Check::Root,
+                        why: "not all of it can be read from the disk".to_owned(),
+                    });
+                }
+            }
             match trial.observe(began.elapsed(), &failures) {
                 health::Verdict::Wait(good) => {
                     for failure in &failures {
@@ -115,7 +126,9 @@ impl Run {
     /// Waits until a version that is not on trial serves.
     fn must_serve(&self, places: &Places, version: u64) -> Result<(), Failed> {
         if self.watch.serves_within(self.patience) {
-            starts::serves(places, version);
+            if is_whole(places) {
+                starts::serves(places, version);
+            }
             return Ok(());
         }
         let what = format!(
@@ -133,6 +146,20 @@ impl Run {
                 "version {version} serves, and is not judged: error[{code}]: {what}\n"
             )),
             usage => Err(usage),
+        }
+    }
+}
+
+/// Whether all of the root is there. A block that verity refuses restarts the box; one that the disk does not give leaves this
+/// start counted, and the box at work.
+fn is_whole(places: &Places) -> bool {
+    match whole::read(&places.root) {
+        Ok(_) => true,
+        Err(error) => {
+            eprintln!(
+                "the root cannot be read whole: {error}; this start counts as one that did not serve"
+            );
+            false
         }
     }
 }
