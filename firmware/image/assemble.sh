@@ -125,6 +125,10 @@ sed -i 's#^root:\(.*\):[^:]*$#root:\1:/usr/sbin/nologin#' "$tree/etc/passwd"
 rm -f "$tree"/etc/{passwd-,shadow-,group-,gshadow-,.pwd.lock}
 rm -rf "$tree"/etc/systemd/system/*.wants "$tree"/etc/systemd/system/*.service "$tree"/etc/rc*.d
 mkdir -p "$tree/etc/systemd/system"
+# Each is a program that runs before any unit does: what they look for is not in the box.
+for generator in cryptsetup debug getty gpt-auto hibernate-resume integritysetup rc-local run ssh system-update sysv veritysetup; do
+  rm -f "$tree/usr/lib/systemd/system-generators/systemd-$generator-generator"
+done
 list "$IMAGE/masked" | while IFS= read -r unit; do ln -sfn /dev/null "$tree/etc/systemd/system/$unit"; done
 ln -sfn /usr/lib/systemd/system/multi-user.target "$tree/etc/systemd/system/default.target"
 [ "$flavour" = room ] && ln -sfn /usr/lib/systemd/system/graphical.target "$tree/etc/systemd/system/default.target"
