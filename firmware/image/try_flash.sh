@@ -17,11 +17,11 @@ clean() {
 }
 trap clean EXIT
 
-# disk NAME BYTES: $loop is one of that size, with something on it that must stay.
+# disk NAME BYTES OPTION...: $loop is one of that size, with something on it that must stay.
 disk() {
   head -c 1048576 /dev/urandom >"$place/$1"
   truncate -s "$2" "$place/$1"
-  loop=$(losetup --find --show "$place/$1") || die 'there is no loop device here: fw flash cannot be tested'
+  loop=$(losetup --find --show "${@:3}" "$place/$1") || die 'there is no loop device here: fw flash cannot be tested'
   loops+=("$loop")
 }
 # refused WHY DEVICE OPTION...: `fw flash` says so and ends with a failure. Nobody is there to confirm anything.
@@ -61,6 +61,9 @@ umount "$place/mount"
 
 disk small $(($(stat -c %s -- "$plain") - 1048576))
 untouched refused 'the image needs' "$loop" --image "$packed" --yes
+
+disk coarse $(($(stat -c %s -- "$plain") + 4194304)) --sector-size 4096
+untouched refused 'sectors of 4096 bytes' "$loop" --image "$packed" --yes
 
 disk whole $(($(stat -c %s -- "$plain") + 4194304))
 untouched refused 'not confirmed' "$loop" --image "$packed"
