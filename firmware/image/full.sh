@@ -132,6 +132,6 @@ exec /usr/lib/palabre/palabre "$@"
 PROGRAM
 chmod 0755 "$ended/usr/bin/palabre"
 short_trial=$ended/usr/lib/systemd/system/palabre-health.service.d/short.conf
-sed -i 's/ --grace 90 / --grace 90 --patience 30 /' "$short_trial"
+sed -i 's/ --good-for 20 / --good-for 20 --patience 30 /' "$short_trial"
 grep -q -- '--patience 30' "$short_trial" || die 'the patience of version 9 is not shortened'
 "$IMAGE/assemble.sh" --arch amd64 --version 9 --overlay "$ended" --only-bundle

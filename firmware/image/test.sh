@@ -17,7 +17,7 @@ mkdir -p "$WORK/test"
 variant() {
   local units=$overlays/$1/usr/lib/systemd/system
   mkdir -p "$units/palabre-health.service.d" "$units/palabre.service.d" "$overlays/$1/usr/bin"
-  sed -n '/^ExecStart=/{:a;/\\$/{N;ba};s/ health / health --every 5 --good-for 20 --grace 90 /;s/^/[Service]\nExecStart=\n/;p}' \
+  sed -n '/^ExecStart=/{:a;/\\$/{N;ba};s/ health / health --every 5 --good-for 20 /;s/^/[Service]\nExecStart=\n/;p}' \
     "$IMAGE/overlay/usr/lib/systemd/system/palabre-health.service" >"$units/palabre-health.service.d/short.conf"
   printf '[Service]\nEnvironment=PALABRE__SIP__RTP_PORTS=16384-16399\n' >"$units/palabre.service.d/forwarded.conf"
   mkdir -p "$overlays/$1/usr/lib/palabre"

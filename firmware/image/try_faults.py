@@ -41,7 +41,7 @@ def broken(kit, arch="amd64"):
             if check not in reason:
                 raise Failed(f"version {version} went back for another reason: {reason}")
             box.said(r"Palabre \S+\+1\n", 900, box.text.index(said.group(0), since))
-            kit.note(f"return from version {version} ({what})", time.monotonic() - began, "s", 360)
+            kit.note(f"return from version {version} ({what})", time.monotonic() - began, "s", 360, firm=True)
             box.ready(120 * kit.SLACK)
             print("      " + reason, flush=True)
             kit.has_room(box, room)
@@ -75,25 +75,28 @@ def damaged(kit, arch="amd64"):
         box.start()
         began = time.monotonic()
         box.said(r"Palabre \S+\+1\n", 900 * kit.SLACK, since)
-        kit.note("return from a damaged root", time.monotonic() - began, "s", 360)
+        kit.note("return from a damaged root", time.monotonic() - began, "s", 360, firm=True)
         if box.seen(r"Palabre \S+\+2\n", since):
             raise Failed("the damaged version served")
         box.ready(120 * kit.SLACK)
 
 
 def worn(kit, arch="amd64"):
-    """The root of a version that had proved good is damaged later: after three starts the version before takes its place."""
+    """One block that no start needs, of a version that had proved good, changes on the disk: verity meets it all the same, because a
+    start counts until the whole root is read, and after three of them the version before takes its place."""
     with Box(arch, kit.out(arch, 1), fresh(os.path.join(WORK, "test", "worn"))) as box:
         room = kit.with_proved(box, 2)
         box.kill()
-        kit.step("its root is damaged on the disk; version 1 takes its place by itself, and says why")
-        box.damage("palabre_2")
+        kit.step("one block of a driver that it does not need is damaged on the disk; version 1 takes its place by itself, and says why")
+        with open(os.path.join(WORK, "root", f"{arch}-core", "boot", "release")) as file:
+            modules = f"/usr/lib/modules/{file.read().strip()}/kernel"
+        box.damage("palabre_2", at=kit.block_of(arch, 2, f"{modules}/drivers/net/ethernet/intel/i40e/i40e.ko.xz"))
         since = box.mark()
         box.start()
         began = time.monotonic()
         print("      " + box.said(r"version 2 was started 3 times in a row[^\n]*\n", 900 * kit.SLACK, since).group(0).strip())
         box.said(r"Palabre \S+\+1\n", 300 * kit.SLACK, since)
-        kit.note("return from a version that was damaged after it had proved good", time.monotonic() - began, "s", 360)
+        kit.note("return from a version that was damaged after it had proved good", time.monotonic() - began, "s", 360, firm=True)
         print("      " + box.said(r"version 2 failed: [^\n]*\n", 120 * kit.SLACK, since).group(0).strip())
         kit.sign_in(box)
         kit.has_room(box, room)

@@ -108,7 +108,7 @@ def ended(kit, arch="amd64"):
         kit.step("after three starts that did not serve version 1 takes its place, and says why")
         print("      " + box.said(r"version 9 was started 3 times in a row[^\n]*\n", 900 * kit.SLACK, since).group(0).strip(), flush=True)
         box.said(r"Palabre \S+\+1\n", 300 * kit.SLACK, since)
-        kit.note("return from a version whose program ended after it had proved good", time.monotonic() - began, "s", 360)
+        kit.note("return from a version whose program ended after it had proved good", time.monotonic() - began, "s")
         if box.seen(r"Palabre \S+\+9\n", since):
             raise Failed("version 9 served")
         box.ready(60 * kit.SLACK)
