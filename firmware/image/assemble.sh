@@ -135,6 +135,12 @@ ln -sfn /usr/lib/systemd/system/multi-user.target "$tree/etc/systemd/system/defa
 tool systemctl --root="$w/work/tree" preset-all >"$out/work/preset.log" 2>&1 || { cat "$out/work/preset.log" >&2; die 'units could not be enabled'; }
 chmod 0755 "$tree"; chmod 0700 "$tree/root"; chmod 1777 "$tree/tmp"
 tool ldconfig -r "$w/work/tree" 2>/dev/null || true
+# Nobody logs in: no account that a password opens, no program that asks for one over the network, no unit that asks at a console.
+opens=$(awk -F: '$2 !~ /^[!*]/ { printf " %s", $1 }' "$tree/etc/shadow")
+[ -z "$opens" ] || die "a password may open these accounts:$opens"
+opens=$(find "$tree"/usr/{bin,sbin} "$tree"/usr/lib/openssh "$tree"/{etc,usr/lib}/systemd/system/*.{wants,requires} \
+  \( -name sshd -o -name telnetd -o -name login -o -name 'dropbear*' -o -name '*getty@*' -o -name 'debug-shell*' -o -name 'ssh*.s*' \) -printf ' %P' 2>/dev/null || true)
+[ -z "$opens" ] || die "this would let people log in:$opens"
 rm -rf "${tree:?}/var"/* "$tree/usr/share/dbus-1/system-services/org.freedesktop.login1.service"
 
 # --- read-only root and its hash tree

@@ -21,6 +21,7 @@ import try_page
 import try_ports
 import try_room
 import try_starts
+import try_stick
 from box import WORK, Box, Failed, fresh
 
 
@@ -72,6 +73,7 @@ SCENARIOS = {
     "life": lambda: life("amd64"),
     "asked": lambda: try_page.asked(kit),
     "settings": lambda: try_page.settings(kit),
+    "stick": lambda: try_stick.stick(kit),
     "ports": lambda: try_ports.ports(kit),
     "broken": lambda: try_faults.broken(kit),
     "damaged": lambda: try_faults.damaged(kit),

@@ -26,6 +26,10 @@ STRING = ("io.systemd.credential.binary:systemd.unit-dropin.palabre-console.serv
           + base64.b64encode(f"[Service]\nExecStartPre=/bin/sh -c 'echo {TAKEN} >/dev/console'\n".encode()).decode())
 
 
+# And what its EFI stub would add to the kernel's command line.
+MORE_WORDS = "io.systemd.stub.kernel-cmdline-extra=systemd.import_credentials=yes"
+
+
 def frames(path):
     """Of a recording of the emulator (pcap, in the order of bytes of this machine); a frame that is being written is left out."""
     with open(path, "rb") as file:
@@ -111,3 +115,14 @@ def ports(kit, arch="amd64"):
             raise Failed(f"closed ports answered: {wrong}")
         print(f"      of {sum(1 for which in closed if asked[which])} closed ports none answered;"
               f" open: {', '.join(f'{name} {port}' for name, port in sorted(OPEN))}", flush=True)
+
+        kit.step("strings that add words to the kernel's command line: it does not start with them, and starts without")
+        box.kill()
+        box.gone(30)
+        since = box.mark()
+        box.start("-smbios", f"type=11,value={MORE_WORDS}")
+        print("      " + box.said(r"FAILED: the kernel command line is not the one that was signed[^\n]*\n", 90 * kit.SLACK, since).group(0).strip(), flush=True)
+        box.kill()
+        box.gone(30)
+        box.start()
+        box.ready(120 * kit.SLACK)

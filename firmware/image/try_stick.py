@@ -1,0 +1,122 @@
+"""A box in a room without DHCP: its administrator brings settings on a stick (palabre.toml). `kit` is kit.py."""
+
+import collections
+import hashlib
+import os
+import ssl
+import struct
+import subprocess
+import time
+
+import outside
+import try_page
+import try_ports
+from box import FIRMWARE, WORK, Box, Failed, fresh, seen
+
+# Where the forwarded ports lead, and nothing to leave that network by.
+NETWORK = f'[network]\naddress = "{outside.INSIDE}/24"\n'
+TIME = '[time]\nntp = ["10.0.2.2"]\nzone = "Europe/Paris"\n'
+CERTIFICATE = '[certificate]\nchain = "box.pem"\nkey = "box.key"\n'
+# As IEEE 802.1Q says it in a frame.
+TAGGED = b"\x81\x00"
+
+
+def settings(kit, folder, name, text, **files):
+    path = os.path.join(folder, f"{name}.toml")
+    with open(path, "w") as file:
+        file.write(text)
+    return kit.stick(f"{name}.img", palabre_toml=path, **files)
+
+
+def taken(kit, box, stick):
+    """Plugs a stick in, and pulls it once the console has said that its settings are taken."""
+    since = box.mark()
+    box.plug(stick)
+    said = box.said(r"Settings taken from the stick\.|Settings on the stick refused:[^\n]*", 60 * kit.SLACK, since).group(0)
+    if "refused" in said:
+        raise Failed(said)
+    box.pull()
+
+
+def tags(path):
+    """How many frames of the box each VLAN has had so far; None is without."""
+    count = collections.Counter()
+    for frame in try_ports.frames(path):
+        # Those of the emulator's own end begin with 52:55.
+        if len(frame) > 18 and frame[6:8] != b"\x52\x55":
+            count[struct.unpack_from(">H", frame, 14)[0] & 0xfff if frame[12:14] == TAGGED else None] += 1
+    return count
+
+
+def on_vlan(kit, box, path, vlan):
+    """Waits until frames of the box are in `vlan`, and gives those that are in another one from now on their time to show."""
+    before = tags(path)
+    deadline = time.monotonic() + 60 * kit.SLACK
+    while tags(path)[vlan] < before[vlan] + 3:
+        if time.monotonic() > deadline:
+            raise Failed(f"no frame of the box in VLAN {vlan}: {dict(tags(path))}")
+        box.passes(0.2)
+    return tags(path)
+
+
+def stick(kit, arch="amd64"):
+    """A fixed address, NTP, a certificate and a VLAN come by stick; each stick changes what it names."""
+    folder = fresh(os.path.join(WORK, "test", "stick"))
+    path = os.path.join(folder, "net.pcap")
+    # What the emulator would give by DHCP is another address than the stick's, and leads elsewhere.
+    machine = ["-object", f"filter-dump,id=recording,netdev=net,file={seen(path)}"]
+    chain, key = os.path.join(folder, "box.pem"), os.path.join(folder, "box.key")
+    subprocess.run([os.path.join(FIRMWARE, "image", "tool.sh"), "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-days", "365", "-subj", "/CN=box.example.org", "-addext",
+                    "subjectAltName=DNS:box.example.org", "-keyout", seen(key), "-out", seen(chain)], check=True, capture_output=True)
+    with open(chain) as file:
+        brought = hashlib.sha256(ssl.PEM_cert_to_DER_cert(file.read())).hexdigest()
+    with Box(arch, kit.out(arch, 1), folder, machine=machine) as box:
+        kit.step("version 1 starts and is claimed")
+        box.start()
+        box.ready(120 * kit.SLACK)
+        room = kit.claim_and_make_a_room(box)
+
+        kit.step("a stick gives it a fixed address, without a router to leave by, a time server and a certificate")
+        taken(kit, box, settings(kit, folder, "fixed", NETWORK + TIME + CERTIFICATE, box_pem=chain, box_key=key))
+        network = try_page.ask(box, "GET", "/network")
+        if network["kept"].get("address") != f"{outside.INSIDE}/24" or network["kept"].get("gateway"):
+            raise Failed(f"another network is kept: {network}")
+        clock = try_page.ask(box, "GET", "/time")
+        if "10.0.2.2" not in str(clock) or "Europe/Paris" not in str(clock):
+            raise Failed(f"another time is kept: {clock}")
+        if box.fingerprint().replace(":", "").lower() != brought:
+            raise Failed("the certificate of the stick is not served")
+
+        kit.step("it has no way out any more, and carries a call on its network, after a restart too")
+        since = box.mark()
+        box.qmp("system_reset")
+        box.gone(30 * kit.SLACK)
+        box.ready(120 * kit.SLACK)
+        box.said(r"Page +https://", 60 * kit.SLACK, since)
+        print(f"      {outside.call(box, room, 15 * kit.SLACK)}", flush=True)
+        box.said(r"version 1 has proved good before", 60 * kit.SLACK, since)
+        announced = try_page.ask(box, "GET", "/network")
+        print(f"      {announced}", flush=True)
+
+        kit.step("a stick that names the time only leaves address and certificate as they are")
+        taken(kit, box, settings(kit, folder, "time", '[time]\nntp = ["10.0.2.3"]\n'))
+        network = try_page.ask(box, "GET", "/network")
+        if network["kept"].get("address") != f"{outside.INSIDE}/24" or "10.0.2.3" not in str(try_page.ask(box, "GET", "/time")):
+            raise Failed(f"the stick changed more than the time, or not that: {network}")
+        if box.fingerprint().replace(":", "").lower() != brought:
+            raise Failed("the certificate of the first stick is not served any more")
+
+        kit.step("a stick puts it into VLAN 20, another into VLAN 30: at once, each time")
+        for vlan, before in [(20, None), (30, 20)]:
+            taken(kit, box, settings(kit, folder, f"vlan{vlan}", f"[network]\naddress = \"{outside.INSIDE}/24\"\nvlan = {vlan}\n"))
+            count = on_vlan(kit, box, path, vlan)
+            box.passes(5)
+            if tags(path)[before] > count[before] + (0 if before else 10**6):
+                raise Failed(f"frames of the box are still in VLAN {before}: {dict(tags(path))}")
+        print(f"      frames by VLAN: {dict(tags(path))}", flush=True)
+
+        kit.step("and one without a VLAN brings it back to where its page is reached")
+        taken(kit, box, settings(kit, folder, "back", NETWORK))
+        box.ready(60 * kit.SLACK)
+        kit.has_room(box, room)
