@@ -17,7 +17,7 @@ use x509_cert::Certificate;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use crate::provision::MAX_FILE;
+use crate::stick::MAX_FILE;
 
 /// The most certificates in a chain: the box's own and those that issued it.
 const MAX_CHAIN: usize = 10;

@@ -6,7 +6,7 @@
 
 use toml::{Table, Value};
 
-use crate::provision::{MAX_FILE, Stick};
+use crate::stick::{MAX_FILE, Stick};
 
 /// The sections, and the keys of each.
 const KEYS: [(&str, &[&str]); 3] = [

@@ -21,3 +21,4 @@ pub mod service;
 pub mod signature;
 pub mod slots;
 pub mod starts;
+pub mod stick;

@@ -18,8 +18,8 @@ use crate::bundle::Image;
 use crate::certificate::Facts;
 use crate::history::{Event, Pending};
 use crate::protection::Protection;
-use crate::provision::{Network, Time};
 use crate::slots::{self, Report};
+use crate::stick::{Network, Time};
 
 /// The longest question, in bytes, its end of line included: a certificate, its chain and its key.
 pub const MAX_REQUEST: usize = 256 * 1024;

@@ -1,0 +1,190 @@
+//! Sticks that are right, wrong and hostile.
+
+use palabre_init::mutate::Seeded;
+
+use super::*;
+
+pub(crate) const FULL: &str = r#"
+[network]
+address = "192.0.2.10/24"
+gateway = "192.0.2.1"
+dns = ["192.0.2.53", "2001:db8::53"]
+vlan = 20
+interface = "enp1s0"
+
+[time]
+ntp = ["ntp.example.org", "192.0.2.123"]
+
+[certificate]
+chain = "box.pem"
+key = "box.key"
+"#;
+
+fn files(text: &str) -> Vec<(String, String)> {
+    let files = Stick::parse(text).unwrap().files();
+    files
+        .into_iter()
+        .map(|(path, text)| (path.display().to_string(), text))
+        .collect()
+}
+
+#[test]
+fn a_stick_becomes_files_of_systemd() {
+    let files = files(FULL);
+    let expected = [
+        (
+            "systemd/network/10-palabre-vlan.netdev",
+            "[NetDev]\nName=palabre-vlan\nKind=vlan\n\n[VLAN]\nId=20\n",
+        ),
+        (
+            "systemd/network/11-palabre-vlan.network",
+            "[Match]\nName=palabre-vlan\n\n[Network]\nDHCP=no\nLinkLocalAddressing=ipv6\n\
+             Address=192.0.2.10/24\nGateway=192.0.2.1\nDNS=192.0.2.53\nDNS=2001:db8::53\n",
+        ),
+        (
+            "systemd/network/10-palabre.network",
+            "[Match]\nName=enp1s0\n\n[Network]\nVLAN=palabre-vlan\nDHCP=no\nLinkLocalAddressing=no\n",
+        ),
+        (
+            "systemd/timesyncd.conf.d/10-palabre.conf",
+            "[Time]\nNTP=ntp.example.org 192.0.2.123\n",
+        ),
+    ];
+    let expected: Vec<_> = expected
+        .map(|(path, text)| (path.to_owned(), text.to_owned()))
+        .into();
+    assert_eq!(files, expected);
+}
+
+#[test]
+fn dhcp_is_the_default() {
+    let files = files("[network]\ndns = [\"192.0.2.53\"]\n");
+    assert_eq!(files.len(), 1);
+    assert_eq!(
+        files[0].1,
+        "[Match]\nType=ether\nKind=!*\n\n[Network]\nDHCP=yes\nDNS=192.0.2.53\n"
+    );
+    assert!(Stick::parse("").unwrap().files().is_empty());
+}
+
+#[test]
+fn what_is_not_understood_is_refused_with_its_line() {
+    for (text, line) in [
+        ("[network]\ndhcp = true\nadress = \"192.0.2.1/24\"\n", 3),
+        ("[network]\naddress = \"192.0.2.10\"\n", 2),
+        ("[network]\naddress = \"192.0.2.10/33\"\n", 2),
+        ("[network]\naddress = \"192.0.2.10/24\\nDHCP=yes\"\n", 2),
+        ("[network]\n\ngateway = \"router\"\n", 3),
+        ("[network]\nvlan = 4095\n", 2),
+        ("[network]\nvlan = 0\n", 2),
+        ("[network]\ninterface = \"../x\"\n", 2),
+        ("[network]\ninterface = \"a\\n[Match]\"\n", 2),
+        ("[time]\nntp = [\"a b\"]\n", 2),
+        ("[time]\nntp = [\"-x\"]\n", 2),
+        (
+            "[certificate]\nchain = \"../../etc/shadow\"\nkey = \"k\"\n",
+            2,
+        ),
+        ("[certificate]\nchain = \"c\"\nkey = \"/etc/shadow\"\n", 3),
+        ("[shell]\nopen = true\n", 1),
+        ("[network\n", 1),
+    ] {
+        let refused = Stick::parse(text).unwrap_err();
+        assert_eq!(refused.code(), "stick-line", "{text}: {refused}");
+        let said = refused.to_string();
+        assert!(
+            said.starts_with(&format!("palabre.toml, line {line}: ")),
+            "{text}: {said}"
+        );
+    }
+    for (text, code) in [
+        (
+            "[network]\ndhcp = true\naddress = \"192.0.2.10/24\"\n",
+            "stick-network",
+        ),
+        ("[network]\ndhcp = false\n", "stick-network"),
+        ("[network]\ngateway = \"192.0.2.1\"\n", "stick-network"),
+        (
+            "[network]\naddress = \"192.0.2.1/24\"\ngateway = \"2001:db8::1\"\n",
+            "stick-network",
+        ),
+        (
+            "[network]\naddress = \"192.0.2.1/24\"\ngateway = \"192.0.2.1\"\n",
+            "stick-network",
+        ),
+        ("[time]\nntp = []\n", "stick-servers"),
+    ] {
+        assert_eq!(Stick::parse(text).unwrap_err().code(), code, "{text}");
+    }
+}
+
+/// A damaged stick is refused or makes files whose every line has a known start.
+#[test]
+fn damage_cannot_add_lines() {
+    let mut seeded = Seeded(77);
+    let known = [
+        "[",
+        "Name=",
+        "Kind=",
+        "Id=",
+        "DHCP=",
+        "LinkLocalAddressing=",
+        "Address=",
+        "Gateway=",
+        "DNS=",
+        "VLAN=",
+        "NTP=",
+        "Type=",
+    ];
+    for _ in 0..20_000 {
+        let mut text = FULL.as_bytes().to_vec();
+        seeded.damage(&mut text);
+        let Ok(stick) = Stick::parse(&String::from_utf8_lossy(&text)) else {
+            continue;
+        };
+        for (path, content) in stick.files() {
+            assert!(path.starts_with("systemd") && !path.display().to_string().contains(".."));
+            for line in content.lines().filter(|line| !line.is_empty()) {
+                assert!(known.iter().any(|start| line.starts_with(start)), "{line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn settings_are_written_as_they_are_read() {
+    for text in [FULL, "[time]\nzone = \"Europe/Paris\"\n", ""] {
+        let stick = Stick::parse(text).unwrap();
+        let written = toml::to_string(&stick).unwrap();
+        assert_eq!(Stick::parse(&written).unwrap(), stick, "{written}");
+        let json = serde_json::to_string(&stick.network).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Option<Network>>(&json).unwrap(),
+            stick.network
+        );
+    }
+}
+
+#[test]
+fn a_zone_is_known_or_refused() {
+    let zone = |name: &str| Stick::parse(&format!("[time]\nzone = \"{name}\"\n"));
+    for good in ["UTC", "Europe/Paris", "America/Argentina/Buenos_Aires"] {
+        assert!(zone(good).is_ok(), "{good}");
+    }
+    for wrong in [
+        "",
+        "Paris",
+        "Europe/Atlantis",
+        "../etc/passwd",
+        "UTC\\nNTP=x",
+    ] {
+        assert_eq!(zone(wrong).unwrap_err().code(), "stick-line", "{wrong}");
+    }
+    let at = |name: &str, unix| Zone(name.to_owned()).minute_of_day(unix);
+    // 2026-01-15 and 2026-07-15, noon in Greenwich.
+    assert_eq!(at("UTC", 1_768_478_400), Some(12 * 60));
+    assert_eq!(at("Europe/Paris", 1_768_478_400), Some(13 * 60));
+    assert_eq!(at("Europe/Paris", 1_784_116_800), Some(14 * 60));
+    assert_eq!(at("Asia/Kolkata", 1_784_116_800), Some(17 * 60 + 30));
+    assert_eq!(at("Europe/Paris", i64::MAX), None);
+}
