@@ -83,59 +83,84 @@ pub struct Done {
     pub fingerprint: Option<String>,
     /// Whether a stick was applied.
     pub stick: bool,
-    /// Names of the sections that are in force.
+    /// Names of the sections that the stick brought.
     pub sections: Vec<&'static str>,
     /// What of the kept settings is not understood, by name: a newer version may have written it.
     pub passed_over: Vec<String>,
 }
 
+/// What a stick brings, read and checked as a whole.
+struct Brought {
+    asked: Stick,
+    pair: Option<(String, String)>,
+}
+
+impl Brought {
+    /// What is on the stick that is mounted at `folder`; nothing without a `palabre.toml`.
+    fn read(folder: &Path) -> Result<Option<Self>, Refused> {
+        let text = match read(&folder.join("palabre.toml")) {
+            Err(Refused::Io(_, error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        let asked = Stick::parse(&text)?;
+        let pair = match &asked.certificate {
+            Some(wanted) => Some(checked(folder, wanted)?),
+            None => None,
+        };
+        Ok(Some(Self { asked, pair }))
+    }
+}
+
+/// The certificate beside a `palabre.toml` and its key, which must belong together.
+fn checked(folder: &Path, wanted: &Certificate) -> Result<(String, String), Refused> {
+    let (Beside(chain_name), Beside(key_name)) = (&wanted.chain, &wanted.key);
+    let (chain, key) = (
+        read(&folder.join(chain_name))?,
+        read(&folder.join(key_name))?,
+    );
+    if first_block(&chain, "CERTIFICATE").is_none() {
+        return Err(Refused::Pem(chain_name.clone(), "certificate"));
+    }
+    if first_block(&key, "PRIVATE KEY").is_none() {
+        return Err(Refused::Pem(key_name.clone(), "private key"));
+    }
+    if !serves(&chain, &key) {
+        return Err(Refused::Pair {
+            chain: chain_name.clone(),
+            key: key_name.clone(),
+        });
+    }
+    Ok((chain, key))
+}
+
 /// Provisions the box: from `stick` (the folder where a USB stick is mounted) when it has a
-/// `palabre.toml`, else from what the last stick left. Safe to run at every start.
+/// `palabre.toml`, and from what was kept in all that this does not name. Safe to run at every start.
 pub fn provision(places: &Places, stick: Option<&Path>, created: u64) -> Result<Done, Refused> {
     let machine_id = fs::read_to_string(places.root.join("etc/machine-id")).unwrap_or_default();
     let host = host_name(&serials(&places.root), &machine_id);
-    let kept = places.state.join("box.toml");
-    let fresh = match stick.map(|folder| (folder, read(&folder.join("palabre.toml")))) {
-        Some((folder, Ok(text))) => Some((folder, text)),
-        Some((_, Err(Refused::Io(_, error)))) if error.kind() == io::ErrorKind::NotFound => None,
-        Some((_, Err(refused))) => return Err(refused),
+    // Everything is read and checked before anything is written.
+    let brought = match stick {
+        Some(folder) => Brought::read(folder)?,
         None => None,
     };
-    let (asked, passed_over) = match &fresh {
-        Some((_, text)) => (Stick::parse(text)?, Vec::new()),
-        None => kept::read(&read(&kept).unwrap_or_default()),
+    let file = places.state.join("box.toml");
+    let (kept, passed_over) = kept::read(&read(&file).unwrap_or_default());
+    let (asked, mut certificate) = match &brought {
+        Some(Brought { asked, pair }) => (asked.clone().over(kept), pair.clone()),
+        None => (kept, None),
     };
-
-    // Everything is read and checked before anything is written.
-    let mut certificate = None;
-    if let (Some((folder, _)), Some(wanted)) = (&fresh, &asked.certificate) {
-        let (Beside(chain_name), Beside(key_name)) = (&wanted.chain, &wanted.key);
-        let (chain, key) = (
-            read(&folder.join(chain_name))?,
-            read(&folder.join(key_name))?,
-        );
-        if first_block(&chain, "CERTIFICATE").is_none() {
-            return Err(Refused::Pem(chain_name.clone(), "certificate"));
-        }
-        if first_block(&key, "PRIVATE KEY").is_none() {
-            return Err(Refused::Pem(key_name.clone(), "private key"));
-        }
-        if !serves(&chain, &key) {
-            return Err(Refused::Pair {
-                chain: chain_name.clone(),
-                key: key_name.clone(),
-            });
-        }
-        certificate = Some((chain, key));
-    }
     apply(&places.run, &asked)?;
     write(
         &places.run.join("palabre/hostname"),
         &format!("{host}\n"),
         0o644,
     )?;
-    if let Some((_, text)) = &fresh {
-        write(&kept, text, 0o600)?;
+    if brought.is_some() {
+        let text = toml::to_string(&asked)
+            .map_err(|error| Refused::Io(file.display().to_string(), io::Error::other(error)))?;
+        write(&file, &text, 0o600)?;
     }
     let tls = places.state.join(pair::FOLDER);
     pair::tidy(&places.state).map_err(|error| Refused::Io(tls.display().to_string(), error))?;
@@ -151,11 +176,12 @@ pub fn provision(places: &Places, stick: Option<&Path>, created: u64) -> Result<
         Some((chain, key)) => put_certificate(places, &chain, &key)?,
         None => show_certificate(places, &read(&chain_path).unwrap_or_default())?,
     }
+    let sections = brought.as_ref().map(|brought| brought.asked.sections());
     Ok(Done {
         host,
         fingerprint: fingerprint(&read(&chain_path).unwrap_or_default()),
-        stick: fresh.is_some(),
-        sections: asked.sections(),
+        stick: brought.is_some(),
+        sections: sections.unwrap_or_default(),
         passed_over,
     })
 }

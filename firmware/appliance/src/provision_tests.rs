@@ -139,6 +139,40 @@ fn a_stick_is_remembered_when_it_is_gone() {
     );
 }
 
+/// A stick with only a certificate must not take a box off its network.
+#[test]
+fn what_a_stick_does_not_name_stays() {
+    let (folder, places) = places();
+    let stick = folder.path().join("stick");
+    let bring = |text: &str| {
+        fs::write(stick.join("palabre.toml"), text).unwrap();
+        provision(&places, Some(&stick), 0).unwrap()
+    };
+    let in_force = |name: &str| fs::read_to_string(places.run.join(name)).unwrap_or_default();
+    let network = || in_force("systemd/network/10-palabre.network");
+    let time = || in_force("systemd/timesyncd.conf.d/10-palabre.conf");
+    let (chain, key) = self_signed("box.example.org", 1_790_000_000).unwrap();
+    fs::write(stick.join("box.pem"), &chain).unwrap();
+    fs::write(stick.join("box.key"), &key).unwrap();
+    bring("[network]\naddress = \"192.0.2.10/24\"\n[time]\nntp = [\"192.0.2.123\"]\n");
+    let done = bring("[certificate]\nchain = \"box.pem\"\nkey = \"box.key\"\n");
+    assert_eq!(done.sections, ["[certificate]"]);
+    assert_eq!(done.fingerprint, fingerprint(&chain));
+    for start in 0..2 {
+        assert!(network().contains("192.0.2.10/24"), "start {start}");
+        assert!(time().contains("192.0.2.123"), "start {start}");
+        fs::remove_dir_all(&places.run).unwrap();
+        let next = provision(&places, None, 0).unwrap();
+        assert_eq!(next.fingerprint, done.fingerprint);
+    }
+    // A section that is named is taken as a whole.
+    bring("[network]\ndhcp = true\n");
+    assert!(network().contains("DHCP=yes") && !network().contains("192.0.2.10"));
+    assert!(time().contains("192.0.2.123"));
+    bring("");
+    assert!(network().contains("DHCP=yes"));
+}
+
 #[test]
 fn a_stick_with_one_mistake_changes_nothing() {
     let (folder, places) = places();

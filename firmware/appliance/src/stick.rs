@@ -306,6 +306,15 @@ impl Stick {
         there.map(|(name, _)| name).collect()
     }
 
+    /// The same with the sections of `kept` that it does not name.
+    pub(crate) fn over(self, kept: Self) -> Self {
+        Self {
+            network: self.network.or(kept.network),
+            time: self.time.or(kept.time),
+            certificate: self.certificate.or(kept.certificate),
+        }
+    }
+
     /// The files of systemd that do what the stick asks: path below `/run`, content.
     pub fn files(&self) -> Vec<(PathBuf, String)> {
         let mut files = Vec::new();
