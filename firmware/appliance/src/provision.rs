@@ -7,6 +7,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest;
+
+use crate::bundle::hex;
 use crate::certificate::{fingerprint, first_block, pin, self_signed, serves};
 use crate::history::replace;
 use crate::kept;
@@ -89,10 +92,21 @@ pub struct Done {
     pub passed_over: Vec<String>,
 }
 
+/// A stick that is in the box.
+#[derive(Debug, Clone, Copy)]
+pub struct Plugged<'a> {
+    /// Where it is mounted.
+    pub folder: &'a Path,
+    /// Whether it was in when the box started. It is passed over then when it was the last that was
+    /// taken: what the administrator has set since must outlive a restart.
+    pub left_in: bool,
+}
+
 /// What a stick brings, read and checked as a whole.
 struct Brought {
     asked: Stick,
     pair: Option<(String, String)>,
+    digest: String,
 }
 
 impl Brought {
@@ -109,7 +123,18 @@ impl Brought {
             Some(wanted) => Some(checked(folder, wanted)?),
             None => None,
         };
-        Ok(Some(Self { asked, pair }))
+        let (chain, key) = pair.as_ref().map_or(("", ""), |(chain, key)| (chain, key));
+        let mut hash = digest::Context::new(&digest::SHA256);
+        for part in [&text, chain, key] {
+            hash.update(&(part.len() as u64).to_be_bytes());
+            hash.update(part.as_bytes());
+        }
+        let digest = hex(hash.finish().as_ref());
+        Ok(Some(Self {
+            asked,
+            pair,
+            digest,
+        }))
     }
 }
 
@@ -135,20 +160,27 @@ fn checked(folder: &Path, wanted: &Certificate) -> Result<(String, String), Refu
     Ok((chain, key))
 }
 
-/// Provisions the box: from `stick` (the folder where a USB stick is mounted) when it has a
-/// `palabre.toml`, and from what was kept in all that this does not name. Safe to run at every start.
-pub fn provision(places: &Places, stick: Option<&Path>, created: u64) -> Result<Done, Refused> {
+/// Provisions the box: from `stick` when it has a `palabre.toml`, and from what was kept in all that
+/// this does not name. Safe to run at every start.
+pub fn provision(
+    places: &Places,
+    stick: Option<Plugged<'_>>,
+    created: u64,
+) -> Result<Done, Refused> {
     let machine_id = fs::read_to_string(places.root.join("etc/machine-id")).unwrap_or_default();
     let host = host_name(&serials(&places.root), &machine_id);
+    let last = places.state.join("stick.sha256");
     // Everything is read and checked before anything is written.
     let brought = match stick {
-        Some(folder) => Brought::read(folder)?,
+        Some(Plugged { folder, left_in }) => Brought::read(folder)?.filter(|brought| {
+            !left_in || read(&last).unwrap_or_default().trim_end() != brought.digest
+        }),
         None => None,
     };
     let file = places.state.join("box.toml");
     let (kept, passed_over) = kept::read(&read(&file).unwrap_or_default());
     let (asked, mut certificate) = match &brought {
-        Some(Brought { asked, pair }) => (asked.clone().over(kept), pair.clone()),
+        Some(Brought { asked, pair, .. }) => (asked.clone().over(kept), pair.clone()),
         None => (kept, None),
     };
     apply(&places.run, &asked)?;
@@ -158,6 +190,8 @@ pub fn provision(places: &Places, stick: Option<&Path>, created: u64) -> Result<
         0o644,
     )?;
     if brought.is_some() {
+        // It is no longer what was taken last, even if the power goes before this one is taken whole.
+        remove(&last)?;
         let text = toml::to_string(&asked)
             .map_err(|error| Refused::Io(file.display().to_string(), io::Error::other(error)))?;
         write(&file, &text, 0o600)?;
@@ -175,6 +209,10 @@ pub fn provision(places: &Places, stick: Option<&Path>, created: u64) -> Result<
     match certificate {
         Some((chain, key)) => put_certificate(places, &chain, &key)?,
         None => show_certificate(places, &read(&chain_path).unwrap_or_default())?,
+    }
+    // The last of all: a stick that a power cut kept from being taken whole is taken again.
+    if let Some(brought) = &brought {
+        write(&last, &format!("{}\n", brought.digest), 0o600)?;
     }
     let sections = brought.as_ref().map(|brought| brought.asked.sections());
     Ok(Done {
@@ -211,13 +249,7 @@ pub fn apply(run: &Path, asked: &Stick) -> Result<(), Refused> {
         .iter()
         .filter(|path| files.iter().all(|(wanted, _)| wanted != *path))
     {
-        let path = run.join(path);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Refused::Io(path.display().to_string(), error));
-            }
-            _ => {}
-        }
+        remove(&run.join(path))?;
     }
     for (path, content) in files {
         write(&run.join(path), &content, 0o644)?;
@@ -235,6 +267,15 @@ fn read(path: &Path) -> Result<String, Refused> {
         Ok(_) => Err(Refused::File(name)),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Refused::File(name)),
         Err(error) => Err(Refused::Io(name, error)),
+    }
+}
+
+fn remove(path: &Path) -> Result<(), Refused> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Refused::Io(path.display().to_string(), error))
+        }
+        _ => Ok(()),
     }
 }
 

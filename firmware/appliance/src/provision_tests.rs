@@ -53,10 +53,25 @@ fn places() -> (tempfile::TempDir, Places) {
     (folder, places)
 }
 
+fn plugged(folder: &Path) -> Plugged<'_> {
+    let left_in = false;
+    Plugged { folder, left_in }
+}
+
+fn left_in(folder: &Path) -> Plugged<'_> {
+    let left_in = true;
+    Plugged { folder, left_in }
+}
+
 #[test]
 fn a_first_start_makes_a_certificate_and_a_second_keeps_it() {
     let (folder, places) = places();
-    let first = provision(&places, Some(&folder.path().join("stick")), 1_790_000_000).unwrap();
+    let first = provision(
+        &places,
+        Some(plugged(&folder.path().join("stick"))),
+        1_790_000_000,
+    )
+    .unwrap();
     assert_eq!((first.host.as_str(), first.stick), ("palabre-cdef", false));
     let print = first.fingerprint.clone().unwrap();
     assert_eq!(print.len(), 32 * 3 - 1);
@@ -124,7 +139,7 @@ fn a_stick_is_remembered_when_it_is_gone() {
     fs::write(stick.join("palabre.toml"), FULL).unwrap();
     fs::write(stick.join("box.pem"), &chain).unwrap();
     fs::write(stick.join("box.key"), &key).unwrap();
-    let done = provision(&places, Some(&stick), 0).unwrap();
+    let done = provision(&places, Some(plugged(&stick)), 0).unwrap();
     assert!(done.stick);
     assert_eq!(done.fingerprint, fingerprint(&chain));
     fs::remove_dir_all(&places.run).unwrap();
@@ -146,7 +161,7 @@ fn what_a_stick_does_not_name_stays() {
     let stick = folder.path().join("stick");
     let bring = |text: &str| {
         fs::write(stick.join("palabre.toml"), text).unwrap();
-        provision(&places, Some(&stick), 0).unwrap()
+        provision(&places, Some(plugged(&stick)), 0).unwrap()
     };
     let in_force = |name: &str| fs::read_to_string(places.run.join(name)).unwrap_or_default();
     let network = || in_force("systemd/network/10-palabre.network");
@@ -174,6 +189,106 @@ fn what_a_stick_does_not_name_stays() {
 }
 
 #[test]
+fn a_stick_that_was_left_in_does_not_undo_what_was_set_since() {
+    let (folder, places) = places();
+    let stick = folder.path().join("stick");
+    let bring = |text: &str| fs::write(stick.join("palabre.toml"), text).unwrap();
+    let network = || {
+        let file = places.run.join("systemd/network/10-palabre.network");
+        fs::read_to_string(file).unwrap_or_default()
+    };
+    bring("[network]\naddress = \"192.0.2.10/24\"\n");
+    // It was in at the first start: nothing was taken before.
+    assert!(provision(&places, Some(left_in(&stick)), 0).unwrap().stick);
+    // What the page does.
+    let kept = "[network]\naddress = \"198.51.100.7/24\"\ndns = []\n";
+    fs::write(places.state.join("box.toml"), kept).unwrap();
+    let next = provision(&places, Some(left_in(&stick)), 0).unwrap();
+    assert!(!next.stick && next.sections.is_empty());
+    assert!(network().contains("198.51.100.7"));
+    // Plugged in while the box runs, it is somebody's wish.
+    assert!(provision(&places, Some(plugged(&stick)), 0).unwrap().stick);
+    assert!(network().contains("192.0.2.10"));
+    // Another text, another certificate beside the same text: not what was taken.
+    bring("[network]\naddress = \"192.0.2.11/24\"\n");
+    assert!(provision(&places, Some(left_in(&stick)), 0).unwrap().stick);
+    bring("[certificate]\nchain = \"box.pem\"\nkey = \"box.key\"\n");
+    for _ in 0..2 {
+        let (chain, key) = self_signed("box.example.org", 1_790_000_000).unwrap();
+        fs::write(stick.join("box.pem"), &chain).unwrap();
+        fs::write(stick.join("box.key"), &key).unwrap();
+        let done = provision(&places, Some(left_in(&stick)), 0).unwrap();
+        assert_eq!(done.fingerprint, fingerprint(&chain));
+        assert!(!provision(&places, Some(left_in(&stick)), 0).unwrap().stick);
+    }
+    assert!(network().contains("192.0.2.11"));
+}
+
+/// Each step on the disk of the box fails once, as if the power had gone before it; then the box
+/// starts with the stick still in, or without it, or with the one that was taken before.
+#[test]
+fn a_power_cut_before_every_step_leaves_a_stick_that_is_taken_again() {
+    const OLD: &str = "[network]\naddress = \"192.0.2.10/24\"\n";
+    const NEW: &str = "[network]\naddress = \"198.51.100.7/24\"\n[certificate]\nchain = \"box.pem\"\nkey = \"box.key\"\n";
+    // What stands in the way of each step, and whether the new network is kept by then.
+    let cuts = [
+        ("stick.sha256/in-the-way", false),
+        ("box.toml.new/in-the-way", false),
+        ("tls.new", true),
+        ("stick.sha256.new/in-the-way", true),
+    ];
+    for (in_the_way, is_kept) in cuts {
+        let (folder, places) = places();
+        let (old, new) = (folder.path().join("stick"), folder.path().join("new"));
+        fs::create_dir(&new).unwrap();
+        fs::write(old.join("palabre.toml"), OLD).unwrap();
+        let (chain, key) = self_signed("box.example.org", 1_790_000_000).unwrap();
+        fs::write(new.join("palabre.toml"), NEW).unwrap();
+        fs::write(new.join("box.pem"), &chain).unwrap();
+        fs::write(new.join("box.key"), &key).unwrap();
+        let first = provision(&places, Some(plugged(&old)), 0).unwrap();
+        let digest = fs::read(places.state.join("stick.sha256")).unwrap();
+
+        let obstacle = places.state.join(in_the_way);
+        if in_the_way.starts_with("stick.sha256/") {
+            fs::remove_file(places.state.join("stick.sha256")).unwrap();
+        }
+        match obstacle.parent().filter(|folder| *folder != places.state) {
+            Some(_) => fs::create_dir_all(&obstacle).unwrap(),
+            None => fs::write(&obstacle, "").unwrap(),
+        }
+        provision(&places, Some(plugged(&new)), 0).unwrap_err();
+        match obstacle.parent().filter(|folder| *folder != places.state) {
+            Some(folder) => fs::remove_dir_all(folder).unwrap(),
+            None => fs::remove_file(&obstacle).unwrap(),
+        }
+        if in_the_way.starts_with("stick.sha256/") {
+            fs::write(places.state.join("stick.sha256"), digest).unwrap();
+        }
+
+        let network = || {
+            let file = places.run.join("systemd/network/10-palabre.network");
+            fs::read_to_string(file).unwrap()
+        };
+        fs::remove_dir_all(&places.run).unwrap();
+        let without = provision(&places, None, 0).unwrap();
+        assert_eq!(network().contains("198.51.100.7"), is_kept, "{in_the_way}");
+        let both = [first.fingerprint, fingerprint(&chain)];
+        assert!(both.contains(&without.fingerprint), "{in_the_way}");
+        // The one before is what was taken last as long as nothing of another was.
+        let before = fs::read(places.state.join("box.toml")).unwrap();
+        let again = provision(&places, Some(left_in(&old)), 0).unwrap();
+        let is_last = in_the_way.starts_with("stick.sha256/");
+        assert_eq!(again.stick, !is_last, "{in_the_way}");
+        fs::write(places.state.join("box.toml"), before).unwrap();
+        let whole = provision(&places, Some(left_in(&new)), 0).unwrap();
+        assert!(whole.stick, "{in_the_way}");
+        assert!(network().contains("198.51.100.7"), "{in_the_way}");
+        assert_eq!(whole.fingerprint, fingerprint(&chain), "{in_the_way}");
+    }
+}
+
+#[test]
 fn a_stick_with_one_mistake_changes_nothing() {
     let (folder, places) = places();
     let stick = folder.path().join("stick");
@@ -181,30 +296,38 @@ fn a_stick_with_one_mistake_changes_nothing() {
     fs::write(stick.join("box.pem"), "no certificate").unwrap();
     fs::write(stick.join("box.key"), "no key").unwrap();
     assert_eq!(
-        provision(&places, Some(&stick), 0).unwrap_err().code(),
+        provision(&places, Some(plugged(&stick)), 0)
+            .unwrap_err()
+            .code(),
         "stick-certificate"
     );
     let (chain, key) = self_signed("box", 1_790_000_000).unwrap();
     let (_, other) = self_signed("box", 1_790_000_000).unwrap();
     fs::write(stick.join("box.pem"), chain).unwrap();
     fs::write(stick.join("box.key"), other).unwrap();
-    let refused = provision(&places, Some(&stick), 0).unwrap_err();
+    let refused = provision(&places, Some(plugged(&stick)), 0).unwrap_err();
     assert_eq!(refused.code(), "stick-certificate");
     assert!(refused.to_string().contains("do not belong together"));
     let sealed = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
     fs::write(stick.join("box.key"), sealed).unwrap();
     assert_eq!(
-        provision(&places, Some(&stick), 0).unwrap_err().code(),
+        provision(&places, Some(plugged(&stick)), 0)
+            .unwrap_err()
+            .code(),
         "stick-certificate"
     );
     fs::write(stick.join("palabre.toml"), "x".repeat(70_000)).unwrap();
     assert_eq!(
-        provision(&places, Some(&stick), 0).unwrap_err().code(),
+        provision(&places, Some(plugged(&stick)), 0)
+            .unwrap_err()
+            .code(),
         "stick-file"
     );
     fs::write(stick.join("palabre.toml"), [0xff, 0xfe]).unwrap();
     assert_eq!(
-        provision(&places, Some(&stick), 0).unwrap_err().code(),
+        provision(&places, Some(plugged(&stick)), 0)
+            .unwrap_err()
+            .code(),
         "stick-file"
     );
     assert!(!places.run.exists() && !places.state.exists());

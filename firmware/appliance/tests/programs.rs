@@ -431,6 +431,10 @@ fn the_history_tells_of_settings_from_a_stick_and_of_nothing_in_them() {
     let taken = |why| pair("settings-taken", why);
     let refused = |why| pair("settings-refused", why);
     assert_eq!(told(&both), taken("[network] [time]"));
+    // Left in at a later start, it is no news either.
+    let usb = bench.text("usb");
+    let said = bench.good(&["provision", "--root", &root, "--usb", &usb, "--left-in"]);
+    assert!(!said.contains("from the stick"), "{said}");
     assert_eq!(told(network), taken("[network]"));
     let typo = "[network]\n\nsecret = \"192.0.2.10/24\"\n";
     assert_eq!(told(typo), refused("stick-line: line 3 of palabre.toml"));

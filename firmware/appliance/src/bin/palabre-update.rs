@@ -13,6 +13,8 @@ mod plain_http;
 mod serve;
 #[path = "palabre-update/starts.rs"]
 mod starts;
+#[path = "palabre-update/stick.rs"]
+mod stick;
 #[path = "palabre-update/trial.rs"]
 mod trial;
 #[path = "palabre-update/whole.rs"]
@@ -35,7 +37,6 @@ use palabre_appliance::bundle::{self, Image};
 use palabre_appliance::history::{Event, History, What};
 use palabre_appliance::keys::{self, Channel};
 use palabre_appliance::protection::Protection;
-use palabre_appliance::provision;
 use palabre_appliance::service::Status;
 use palabre_appliance::slots;
 use palabre_init::cmdline;
@@ -59,7 +60,9 @@ palabre-update: the versions of this box
   palabre-update health [--url URL] [--call COMMAND] [--call-as USER] [--every SECONDS]
                         [--good-for SECONDS] [--no-reboot]
                                                  run the trial of a new version
-  palabre-update provision [--usb FOLDER]        name, network and certificate
+  palabre-update provision [--usb FOLDER [--left-in]]
+                                                 name, network and certificate; --left-in: the stick
+                                                 was in when the box started
   palabre-update wait-for-meetings [--url URL] [--every SECONDS] [--empty-for SECONDS]
                                                  end once a restart ends no meeting
   palabre-update serve [--socket FILE] [--uploads FOLDER] [--user UID] [--confirm-within SECONDS]
@@ -216,7 +219,10 @@ fn text(path: &Path, code: &'static str) -> Result<String, Failed> {
 }
 
 fn run(given: Vec<OsString>) -> Result<String, Failed> {
-    let mut arguments = Arguments::new(given, &["--again", "--json", "--no-reboot", "--help"]);
+    let mut arguments = Arguments::new(
+        given,
+        &["--again", "--json", "--left-in", "--no-reboot", "--help"],
+    );
     if arguments.flag("--help") {
         return Ok(USAGE.to_owned());
     }
@@ -288,9 +294,9 @@ fn run(given: Vec<OsString>) -> Result<String, Failed> {
             trial.run(&places, !no_reboot)
         }
         "provision" => {
-            let stick = arguments.value("--usb")?.map(PathBuf::from);
+            let provision = stick::Provision::from(&mut arguments)?;
             arguments.end()?;
-            provision_box(&places, stick.as_deref())
+            provision.run(&places)
         }
         "wait-for-meetings" => {
             let wait = meetings::Wait::from(&mut arguments)?;
@@ -522,36 +528,5 @@ fn previous(places: &Places) -> Result<String, Failed> {
     Ok(format!(
         "version {} starts next; it stays if it is good\n",
         other.version
-    ))
-}
-
-fn provision_box(places: &Places, stick: Option<&Path>) -> Result<String, Failed> {
-    let created = places.image().map_or(0, |image| image.created);
-    let at = provision::Places {
-        root: places.root.clone(),
-        run: places.run.clone(),
-        // The state of updates is one folder of the state of the box.
-        state: places.state.parent().unwrap_or(Path::new("/")).to_owned(),
-    };
-    let done = provision::provision(&at, stick, created);
-    match &done {
-        Ok(done) if done.stick => {
-            remember(places, What::SettingsTaken, 0, &done.sections.join(" "))
-        }
-        Err(refused) if stick.is_some() => {
-            let why = format!("{}: {}", refused.code(), refused.told());
-            remember(places, What::SettingsRefused, 0, &why);
-        }
-        _ => {}
-    }
-    let done = done.map_err(|refused| Failed::said(refused.code(), refused))?;
-    for name in &done.passed_over {
-        eprintln!("kept settings: {name} is not understood by this version, and is passed over");
-    }
-    let print = done.fingerprint.unwrap_or_else(|| "none".to_owned());
-    let from = if done.stick { ", from the stick" } else { "" };
-    Ok(format!(
-        "{}{from}\ncertificate SHA-256 {print}\n",
-        done.host
     ))
 }
