@@ -189,6 +189,31 @@ fn a_trial_that_cannot_begin_leaves_the_one_before_to_end_by_itself() {
 }
 
 #[test]
+fn a_program_of_the_system_that_hangs_does_not_hold_the_box() {
+    let bench = Bench::new();
+    let service = serve(&bench, "3600");
+    let socket = &service.socket;
+    // Nobody ever writes.
+    let fifo = bench.text("never");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    bench.tool("systemctl", &format!("cat '{fifo}'"));
+    let zone: Time = serde_json::from_str(r#"{"zone":"Europe/Paris"}"#).unwrap();
+    match ask(socket, &Request::SetTime(zone)) {
+        Err(Unanswered::Refused(refusal)) => {
+            assert_eq!(refusal.code, "system");
+            assert!(
+                refusal.what.ends_with("it had not ended after 5 s"),
+                "{refusal:?}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    bench.tool("systemctl", "exit 0");
+    done(socket, &Request::SetTime(Time::default()));
+}
+
+#[test]
 fn a_kill_while_a_network_is_tried_brings_the_one_before_back() {
     let bench = Bench::new();
     let service = serve(&bench, "3600");

@@ -15,6 +15,8 @@ mod serve;
 mod starts;
 #[path = "palabre-update/stick.rs"]
 mod stick;
+#[path = "palabre-update/system.rs"]
+mod system;
 #[path = "palabre-update/trial.rs"]
 mod trial;
 #[path = "palabre-update/whole.rs"]

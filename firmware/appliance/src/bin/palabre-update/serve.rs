@@ -14,8 +14,7 @@ mod support;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -26,6 +25,7 @@ use palabre_appliance::service::{
     Answer, MAX_REQUEST, PATIENCE, Progress, Refusal, Reply, Request, read_line,
 };
 
+use crate::system::systemctl;
 use crate::{Failed, Places, look, previous};
 
 /// Connections at once. The program asks one question at a time for each administrator.
@@ -301,28 +301,4 @@ fn refusal(failed: Failed) -> Refusal {
         code: code.to_owned(),
         what,
     }
-}
-
-/// Has systemd do it; returns before it is done, so that the answer gets out.
-fn systemctl(what: &[&str]) -> Result<(), Failed> {
-    system("systemctl", &[&["--no-block"], what].concat())
-}
-
-/// Runs one of the system's programs to its end.
-fn system(program: &str, arguments: &[&str]) -> Result<(), Failed> {
-    let done = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status();
-    let told = match done {
-        Ok(status) if status.success() => return Ok(()),
-        Ok(status) => status.to_string(),
-        Err(error) => error.to_string(),
-    };
-    let words = Path::new(program).display();
-    Err(Failed::said(
-        "system",
-        format!("{words} {}: {told}", arguments.join(" ")),
-    ))
 }

@@ -12,7 +12,8 @@ use palabre_appliance::kept;
 use palabre_appliance::provision::{self, Network, Stick, Time, apply};
 use palabre_appliance::service::{NetworkState, Port, Storage, TimeState, Tried};
 
-use super::{Service, system, systemctl};
+use super::Service;
+use crate::system::{system, systemctl};
 use crate::{Failed, Places};
 
 /// A network that is tried, and until when.

@@ -4,7 +4,7 @@
 //! did not is numbers and words that this file writes itself.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -12,6 +12,7 @@ use palabre_appliance::redact::Redactor;
 use palabre_appliance::service::Status;
 use serde::Deserialize;
 
+use crate::system::bounded;
 use crate::{Failed, Places, look};
 
 /// The most bytes of one part, before it is compressed. Higher tells older things; the bundle should
@@ -21,9 +22,6 @@ const MOST: usize = 4 << 20;
 const LINES: &str = "20000";
 /// The most bytes of one line of the journal that are read.
 const LINE: u64 = 64 * 1024;
-/// How long each of the five programs may take, in seconds: more waits for a slow disk. All of them together have to answer
-/// before whoever asked, the page's service, gives up after 28 s.
-const PATIENCE: &str = "5";
 
 const README: &str = "\
 Palabre: support bundle
@@ -170,13 +168,6 @@ fn shown(line: &[u8], redactor: &Redactor) -> Option<String> {
     let from = redactor.line(&from);
     let text = redactor.text(message).trim_end().replace('\n', "\n    ");
     Some(format!("{at} {priority} {from}: {text}"))
-}
-
-/// A program that is ended when it does not end by itself: a broken disk must not keep an administrator waiting.
-fn bounded(program: &str) -> Command {
-    let mut command = Command::new("timeout");
-    command.args([PATIENCE, program]);
-    command
 }
 
 /// What one of the system's programs writes.
