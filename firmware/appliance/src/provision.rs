@@ -17,7 +17,7 @@ use crate::pair;
 pub use crate::stick::{
     Address, Beside, Certificate, Host, Interface, Network, Refused, Stick, Time, Vlan, Zone,
 };
-use crate::stick::{FILES, MAX_FILE};
+use crate::stick::{FILES, MAX_FILE, VLAN};
 
 /// The name of a box: `palabre-` and the last four letters or digits of its serial number, or of
 /// `machine_id` when `serials` holds none that means something.
@@ -88,6 +88,8 @@ pub struct Done {
     pub stick: bool,
     /// Names of the sections that the stick brought.
     pub sections: Vec<&'static str>,
+    /// Whether the device of a VLAN may be there that is no longer asked for: it would keep its number.
+    pub vlan_outlived: bool,
     /// What of the kept settings is not understood, by name: a newer version may have written it.
     pub passed_over: Vec<String>,
 }
@@ -183,7 +185,10 @@ pub fn provision(
         Some(Brought { asked, pair, .. }) => (asked.clone().over(kept), pair.clone()),
         None => (kept, None),
     };
+    let vlan = || read(&places.run.join(VLAN)).ok();
+    let vlan_before = vlan();
     apply(&places.run, &asked)?;
+    let vlan_outlived = vlan_before.is_some() && vlan_before != vlan();
     write(
         &places.run.join("palabre/hostname"),
         &format!("{host}\n"),
@@ -220,6 +225,7 @@ pub fn provision(
         fingerprint: fingerprint(&read(&chain_path).unwrap_or_default()),
         stick: brought.is_some(),
         sections: sections.unwrap_or_default(),
+        vlan_outlived,
         passed_over,
     })
 }

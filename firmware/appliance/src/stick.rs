@@ -30,9 +30,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub const MAX_FILE: u64 = 64 * 1024;
 /// The most servers in one list.
 const MAX_SERVERS: usize = 8;
+/// The file of systemd that makes the device of a VLAN, below `/run`.
+pub(crate) const VLAN: &str = "systemd/network/10-palabre-vlan.netdev";
 /// Every file of systemd that settings become, below `/run`.
 pub(crate) const FILES: [&str; 4] = [
-    "systemd/network/10-palabre-vlan.netdev",
+    VLAN,
     "systemd/network/11-palabre-vlan.network",
     "systemd/network/10-palabre.network",
     "systemd/timesyncd.conf.d/10-palabre.conf",
@@ -403,7 +405,7 @@ impl Network {
             None => format!("[Match]\n{port}\n[Network]\n{addressing}"),
             Some(Vlan(id)) => {
                 files.push((
-                    folder.join("10-palabre-vlan.netdev"),
+                    PathBuf::from(VLAN),
                     format!("[NetDev]\nName=palabre-vlan\nKind=vlan\n\n[VLAN]\nId={id}\n"),
                 ));
                 files.push((

@@ -462,6 +462,37 @@ fn the_history_tells_of_settings_from_a_stick_and_of_nothing_in_them() {
     );
 }
 
+/// The device of a VLAN keeps its number when its file changes: it must go before the file is read again.
+#[test]
+fn another_vlan_from_a_stick_is_in_force_at_once() {
+    let bench = Bench::new();
+    let (root, usb) = (bench.text("root"), bench.text("usb"));
+    fs::create_dir(&usb).unwrap();
+    let mut before = 0;
+    let mut bring = |text: &str, more: &[&str]| {
+        fs::write(bench.at("usb/palabre.toml"), text).unwrap();
+        bench.good(&[&["provision", "--root", &root, "--usb", &usb], more].concat());
+        let said = bench.said().split_off(before);
+        before += said.len();
+        said
+    };
+    let (delete, reload) = ("networkctl delete palabre-vlan", "networkctl reload");
+    let time = "systemctl --no-block try-restart systemd-timesyncd.service";
+    let vlan = |id: u16| format!("[network]\ndhcp = true\nvlan = {id}\n");
+    assert_eq!(bring(&vlan(20), &[]), [reload, time]);
+    assert_eq!(bring(&vlan(20), &[]), [reload, time]);
+    assert_eq!(bring(&vlan(30), &[]), [delete, reload, time]);
+    assert_eq!(bring("[time]\nzone = \"UTC\"\n", &[]), [reload, time]);
+    assert_eq!(
+        bring("[network]\ndhcp = true\n", &[]),
+        [delete, reload, time]
+    );
+    // A stick that is passed over disturbs no network, and neither does a start.
+    assert_eq!(bring("[network]\ndhcp = true\n", &["--left-in"]), [""; 0]);
+    bench.good(&["provision", "--root", &root]);
+    assert_eq!(bench.said().len(), before);
+}
+
 #[test]
 fn settings_that_a_newer_version_kept_are_in_force_as_far_as_they_are_understood() {
     let bench = Bench::new();

@@ -13,7 +13,7 @@ use palabre_appliance::provision::{self, Network, Stick, Time, apply};
 use palabre_appliance::service::{NetworkState, Port, Storage, TimeState, Tried};
 
 use super::Service;
-use crate::system::{system, systemctl};
+use crate::system::{delete_vlan, system, systemctl};
 use crate::{Failed, Places};
 
 /// A network that is tried, and until when.
@@ -59,8 +59,7 @@ impl Settings<'_> {
         self.apply(settings)?;
         let vlan = |network: Option<&Network>| network.and_then(|network| network.vlan);
         if vlan(before).is_some() && vlan(before) != vlan(settings.network.as_ref()) {
-            // One that is there keeps its number and its address. It may be gone by itself.
-            let _ = system("networkctl", &["delete", "palabre-vlan"]);
+            delete_vlan();
         }
         system("networkctl", &["reload"])
     }

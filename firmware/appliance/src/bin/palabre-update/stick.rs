@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use palabre_appliance::arguments::{Arguments, Usage};
 use palabre_appliance::history::What;
-use palabre_appliance::provision::{self, Plugged};
+use palabre_appliance::provision::{self, Done, Plugged};
 
 use super::{Failed, Places, remember};
+use crate::system::{delete_vlan, system, systemctl};
 
 /// What `provision` was told.
 pub(crate) struct Provision {
@@ -51,11 +52,31 @@ impl Provision {
                 "kept settings: {name} is not understood by this version, and is passed over"
             );
         }
+        if done.stick {
+            enter(&done);
+        }
         let print = done.fingerprint.unwrap_or_else(|| "none".to_owned());
         let from = if done.stick { ", from the stick" } else { "" };
         Ok(format!(
             "{}{from}\ncertificate SHA-256 {print}\n",
             done.host
         ))
+    }
+}
+
+/// Has systemd take what a stick brought while the box runs. What it does not take now is in force from the next start on.
+fn enter(done: &Done) {
+    if done.vlan_outlived {
+        delete_vlan();
+    }
+    let taken = [
+        system("networkctl", &["reload"]),
+        // Reads its servers at its start only.
+        systemctl(&["try-restart", "systemd-timesyncd.service"]),
+    ];
+    for failed in taken.into_iter().filter_map(Result::err) {
+        if let Failed::Said { code, what } = failed {
+            eprintln!("error[{code}]: {what}");
+        }
     }
 }

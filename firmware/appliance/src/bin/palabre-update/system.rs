@@ -22,6 +22,12 @@ pub(crate) fn systemctl(what: &[&str]) -> Result<(), Failed> {
     system("systemctl", &[&["--no-block"], what].concat())
 }
 
+/// Before the network is read again with another VLAN, or none: the device that is there keeps its number and its address.
+pub(crate) fn delete_vlan() {
+    // It may be gone by itself.
+    let _ = system("networkctl", &["delete", "palabre-vlan"]);
+}
+
 /// Runs one of the system's programs to its end.
 pub(crate) fn system(program: &str, arguments: &[&str]) -> Result<(), Failed> {
     let done = bounded(program)
