@@ -222,7 +222,7 @@ impl Manifest {
         let mut named = HashSet::new();
         for member in &self.parts {
             if !Part::ALL.iter().any(|part| part.name() == member.name) {
-                return Err(Refused::UnknownPart(printable(&member.name)));
+                return Err(Refused::UnknownPart(printable(&member.name, MAX_WORD)));
             }
             if !named.insert(member.name.as_str()) {
                 return Err(Refused::DuplicatePart(member.name.clone()));
@@ -278,17 +278,17 @@ impl Manifest {
     /// Whether a box with `image` may take this update. `floor` is what the box remembers.
     pub fn suits(&self, image: &Image, floor: u64) -> Result<(), Refused> {
         if self.product != image.product {
-            return Err(Refused::Product(printable(&self.product)));
+            return Err(Refused::Product(printable(&self.product, MAX_WORD)));
         }
         if self.arch != image.arch {
             return Err(Refused::Arch {
-                theirs: printable(&self.arch),
+                theirs: printable(&self.arch, MAX_WORD),
                 ours: image.arch.clone(),
             });
         }
         if self.flavour != image.flavour {
             return Err(Refused::Flavour {
-                theirs: printable(&self.flavour),
+                theirs: printable(&self.flavour, MAX_WORD),
                 ours: image.flavour.clone(),
             });
         }
@@ -310,11 +310,14 @@ impl Manifest {
     }
 }
 
-/// What a file says, shortened and without control characters, fit for a console.
-fn printable(text: &str) -> String {
+/// The longest word of a manifest that is said, in characters.
+const MAX_WORD: usize = 64;
+
+/// What a file says, at most so many characters and none that controls, fit for a console.
+pub(crate) fn printable(text: &str, most: usize) -> String {
     text.chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .take(64)
+        .take(most)
         .collect()
 }
 

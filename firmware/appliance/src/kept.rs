@@ -6,6 +6,7 @@
 
 use toml::{Table, Value};
 
+use crate::bundle::printable;
 use crate::stick::{MAX_FILE, Stick};
 
 /// The sections, and the keys of each.
@@ -35,14 +36,14 @@ pub fn read(text: &str) -> (Stick, Vec<String>) {
     for (name, value) in table {
         let section = KEYS.iter().find(|(section, _)| *section == name);
         let (Some((_, keys)), Value::Table(mut section)) = (section, value) else {
-            passed_over.push(printable(&name));
+            passed_over.push(printable(&name, MAX_NAME));
             continue;
         };
         let was_empty = section.is_empty();
         section.retain(|key, _| {
             let is_known = keys.contains(&key);
             if !is_known {
-                passed_over.push(printable(&format!("{name}.{key}")));
+                passed_over.push(printable(&format!("{name}.{key}"), MAX_NAME));
             }
             is_known
         });
@@ -60,11 +61,6 @@ pub fn read(text: &str) -> (Stick, Vec<String>) {
         Stick::parse(&known.to_string()).unwrap_or_default(),
         passed_over,
     )
-}
-
-fn printable(name: &str) -> String {
-    let plain = name.chars().map(|c| if c.is_control() { ' ' } else { c });
-    plain.take(MAX_NAME).collect()
 }
 
 #[cfg(test)]

@@ -26,8 +26,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::bundle::printable;
+
 /// The longest `palabre.toml`, and the longest certificate, in bytes.
 pub const MAX_FILE: u64 = 64 * 1024;
+/// The longest that is said of a mistake, in characters: a list of keys fits, and a screen holds it.
+const MAX_WHAT: usize = 300;
 /// The most servers in one list.
 const MAX_SERVERS: usize = 8;
 /// The file of systemd that makes the device of a VLAN, below `/run`.
@@ -285,7 +289,8 @@ impl Stick {
                 .filter(|b| **b == b'\n')
                 .count()
                 + 1;
-            let what = error.message().replace('\n', ", ");
+            // A key of the file comes back in it, and the console shows it.
+            let what = printable(&error.message().replace('\n', ", "), MAX_WHAT);
             Refused::Line { line, what }
         })?;
         if let Some(network) = &stick.network {

@@ -118,6 +118,32 @@ fn what_is_not_understood_is_refused_with_its_line() {
     }
 }
 
+#[test]
+fn what_is_said_of_a_mistake_moves_no_cursor() {
+    let long = "k".repeat(2_000);
+    for text in [
+        "\"\\u001b[2J\" = 1\n",
+        "[network]\n\"a\\u009b2J\\r\\u0007\" = 1\n",
+        "[time]\nzone = \"\\u001b]0;x\\u0007\"\n",
+        &format!("{long} = 1\n"),
+    ] {
+        let said = Stick::parse(text).unwrap_err().to_string();
+        assert!(!said.contains(char::is_control), "{said:?}");
+        assert!(said.chars().count() < 400, "{said}");
+    }
+    let mut seeded = Seeded(78);
+    for _ in 0..20_000 {
+        let mut text = FULL.replace("vlan", "\"\\u001b[2J\"").into_bytes();
+        seeded.damage(&mut text);
+        if let Err(refused) = Stick::parse(&String::from_utf8_lossy(&text)) {
+            assert!(!refused.to_string().contains(char::is_control));
+        }
+    }
+    // The list of what is known is still told whole.
+    let refused = Stick::parse("[network]\nmtu = 1400\n").unwrap_err();
+    assert!(refused.to_string().contains("`interface`"), "{refused}");
+}
+
 /// A damaged stick is refused or makes files whose every line has a known start.
 #[test]
 fn damage_cannot_add_lines() {
