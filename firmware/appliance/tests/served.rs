@@ -28,6 +28,34 @@ fn started(bench: &Bench, v: u32) -> starts::Next {
     next
 }
 
+/// What the data partition remembers of a version's floor: `status` tells the running version's own too.
+fn floor(bench: &Bench) -> String {
+    std::fs::read_to_string(bench.at("var/update/floor")).unwrap_or_default()
+}
+
+#[test]
+fn a_floor_that_was_lost_is_back_once_its_version_serves() {
+    let bench = Bench::new();
+    let key = bench.text("build/bundle-current.key");
+    let packed = bench.pack(5, &["--key", &key, "--floor", "4"]);
+    assert!(packed.status.success(), "{packed:?}");
+    bench.good(&["install", &bench.text("5.plbu")]);
+    // The power went before the installation was remembered.
+    std::fs::remove_file(bench.at("var/update/pending.json")).unwrap();
+    bench.runs_with_floor(5, 4);
+    assert_eq!(floor(&bench), "", "not before it is good");
+    bench.good(&["mark-good"]);
+    assert_eq!(floor(&bench), "4\n");
+    // A factory reset.
+    std::fs::remove_dir_all(bench.at("var/update")).unwrap();
+    let serves = answering("200 OK");
+    bench.good(&["health", "--url", &serves, "--every", "1"]);
+    assert_eq!(floor(&bench), "4\n");
+    bench.runs(1);
+    let said = bench.refused(&["verify", &bench.packed(3)]);
+    assert!(said.starts_with("error[version-below-floor]"), "{said}");
+}
+
 #[test]
 fn a_good_version_that_serves_no_more_leaves_its_place_to_the_other() {
     let bench = Bench::new();

@@ -293,7 +293,10 @@ fn run(given: Vec<OsString>) -> Result<String, Failed> {
             let no_reboot = arguments.flag("--no-reboot");
             let trial = trial::Run::from(&mut arguments)?;
             arguments.end()?;
-            trial.run(&places, !no_reboot)
+            let said = trial.run(&places, !no_reboot)?;
+            // Also one that proved good long ago: a factory reset erased the floor.
+            keep_floor(&places, places.image()?.floor);
+            Ok(said)
         }
         "provision" => {
             let provision = stick::Provision::from(&mut arguments)?;
@@ -484,22 +487,28 @@ fn mark_good(places: &Places, note: &str) -> Result<String, Failed> {
             .map_err(|error| Failed::said("firmware", error))?;
     }
     let history = places.history();
-    if let Some(pending) = history
+    let pending = history
         .pending()
-        .filter(|pending| pending.version == version)
+        .filter(|pending| pending.version == version);
+    // A power cut at the end of an installation may have left nothing that is pending.
+    keep_floor(places, pending.map_or(0, |p| p.floor).max(image.floor));
+    if pending.is_some()
+        && let Err(error) = history.set_pending(None)
     {
-        let kept = history
-            .raise_floor(pending.floor)
-            .and_then(|()| history.set_pending(None));
-        if let Err(error) = kept {
-            eprintln!("the floor of version {version} is not remembered: {error}");
-        }
+        eprintln!("version {version} is still remembered as pending: {error}");
     }
     if own.trial.is_some() {
         remember(places, What::Good, version, note);
     }
     starts::serves(places, version);
     Ok(format!("version {version} is good\n"))
+}
+
+/// The box accepts nothing older from now on. A full disk must not stand in the way of a version that serves.
+fn keep_floor(places: &Places, floor: u64) {
+    if let Err(error) = places.history().raise_floor(floor) {
+        eprintln!("the floor {floor} is not remembered: {error}");
+    }
 }
 
 fn mark_bad(places: &Places, why: &str) -> Result<String, Failed> {

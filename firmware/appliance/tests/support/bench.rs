@@ -156,8 +156,13 @@ impl Bench {
 
     /// Starts version `v`, as far as files can tell.
     pub fn runs(&self, v: u32) {
+        self.runs_with_floor(v, 0);
+    }
+
+    /// The same, with the floor that the version was built with.
+    pub fn runs_with_floor(&self, v: u32, floor: u32) {
         let image = format!(
-            r#"{{"product":"palabre","arch":"amd64","flavour":"core","version":{v},"display":"{v}","floor":0,"channel":"development"}}"#
+            r#"{{"product":"palabre","arch":"amd64","flavour":"core","version":{v},"display":"{v}","floor":{floor},"channel":"development"}}"#
         );
         fs::write(self.at("image.json"), image).unwrap();
         fs::write(
