@@ -234,6 +234,29 @@ fn while_an_installation_runs_nothing_else_changes_the_box() {
 }
 
 #[test]
+fn while_a_stick_is_installed_nothing_else_changes_the_box() {
+    let bench = Bench::new();
+    let service = bench.serve();
+    let socket = &service.socket;
+    let disk = fs::File::open(bench.at("disk")).unwrap();
+    rustix::fs::flock(&disk, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    assert!(!progress(socket).is_running());
+    for request in [
+        Request::Previous,
+        Request::Restart,
+        Request::Shutdown,
+        Request::FactoryReset,
+    ] {
+        refused(socket, &request, "installing");
+    }
+    assert_eq!(bench.said(), [""; 0]);
+    // Who looks at the disk as udev does is no installation.
+    rustix::fs::flock(&disk, rustix::fs::FlockOperation::LockShared).unwrap();
+    done(socket, &Request::Restart);
+    assert_eq!(bench.said(), ["systemctl --no-block reboot"]);
+}
+
+#[test]
 fn a_kill_in_the_middle_leaves_a_box_that_installs_again() {
     let bench = Bench::new();
     let two = bench.packed(2);

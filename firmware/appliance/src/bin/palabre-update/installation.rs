@@ -10,6 +10,7 @@ use palabre_appliance::protection;
 use palabre_appliance::signature::Signatures;
 use palabre_appliance::slots::{self, Machine, Phase};
 use palabre_init::cmdline::RootHash;
+use rustix::fs::{FlockOperation, flock};
 
 use super::{Failed, Places, REPORT_EVERY, esp, event, keep, lock, remember};
 
@@ -20,6 +21,15 @@ pub(super) enum Before {
     Refused,
     /// It is tried again: somebody who has read why it failed asks for it.
     TriedAgain,
+}
+
+/// Whether an update is being written, by whichever program.
+pub(super) fn is_being_written(places: &Places) -> bool {
+    // For reading only: udev looks at a disk anew when somebody closes it who might have written. And it holds the disk as we do.
+    places.disk(false).is_ok_and(|disk| {
+        flock(disk.file(), FlockOperation::NonBlockingLockShared)
+            .is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
+    })
 }
 
 /// Installs the bundle in `file`; answers its version. `report` gets the phase, the bytes done, all

@@ -7,8 +7,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use palabre_appliance::arguments::{Arguments, Usage};
-use rustix::fs::{FlockOperation, flock};
 
+use super::installation::is_being_written;
 use super::plain_http::{Url, is_ok};
 use super::{Failed, Places};
 
@@ -55,7 +55,7 @@ impl Wait {
                     silent = 0;
                     let since = *empty_since.get_or_insert_with(Instant::now);
                     let is_empty = !waits || since.elapsed() >= self.empty_for;
-                    if is_empty && !installing(places) {
+                    if is_empty && !is_being_written(places) {
                         return Ok(String::new());
                     }
                 }
@@ -94,12 +94,4 @@ impl Wait {
             .and_then(|count| count.trim().parse().ok())
             .ok_or_else(unclear)
     }
-}
-
-/// Whether an update is being written: by the page, while the box waits.
-fn installing(places: &Places) -> bool {
-    places.disk(true).is_ok_and(|disk| {
-        flock(disk.file(), FlockOperation::NonBlockingLockExclusive)
-            .is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
-    })
 }

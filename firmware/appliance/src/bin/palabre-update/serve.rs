@@ -25,6 +25,7 @@ use palabre_appliance::service::{
     Answer, MAX_REQUEST, PATIENCE, Progress, Refusal, Reply, Request, read_line,
 };
 
+use crate::installation::is_being_written;
 use crate::system::systemctl;
 use crate::{Failed, Places, look, previous};
 
@@ -269,10 +270,10 @@ impl Service {
         }
     }
 
-    /// Changes the box, unless an installation is changing it.
+    /// Changes the box, unless an installation is changing it: one of this service, or one from a stick.
     fn change(&self, change: impl FnOnce() -> Result<(), Failed>) -> Result<Answer, Failed> {
         let _turn = self.turn();
-        if self.progress().is_running() {
+        if self.progress().is_running() || is_being_written(&self.places) {
             return Err(Failed::said("installing", "an installation is running"));
         }
         change().map(|()| Answer::Done)
