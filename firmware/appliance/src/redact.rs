@@ -18,7 +18,8 @@ const HEX: usize = 16;
 /// Fewest characters of mixed letters and digits that may open something.
 const TOKEN: usize = 20;
 
-/// Ends of words that are files and units of the system, and no host of somebody's network.
+/// Ends of words that are files and units of the system. Some are domains too (`rs`, `so`, `network`): what has more
+/// than two labels is a host all the same, unless a path leads to it.
 const OURS: [&str; 40] = [
     "service",
     "socket",
@@ -244,7 +245,12 @@ impl Redactor {
             return Some("[address]");
         }
         let pieces = word.split(|c: char| !(c.is_ascii_alphanumeric() || "_-+.~".contains(c)));
+        let mut end = 0;
         for piece in pieces {
+            // Each is followed by one character of ASCII.
+            let before = &word[..end];
+            end += piece.len() + 1;
+            let in_path = before.ends_with('/') && !before.ends_with("//");
             let digits = piece.bytes().filter(u8::is_ascii_digit).count();
             let letters = piece.bytes().filter(u8::is_ascii_alphabetic).count();
             let is_dense = piece.len() >= TOKEN && digits >= 4 && letters >= 4;
@@ -253,7 +259,7 @@ impl Redactor {
             if is_dense || is_endless || piece.starts_with("eyJ") {
                 return Some("[secret]");
             }
-            if is_host(piece) {
+            if is_host(piece, in_path) {
                 return Some("[host]");
             }
         }
@@ -305,7 +311,7 @@ fn is_hardware(word: &str) -> bool {
 }
 
 /// A host by name: labels with dots, the last of letters, and no file or unit of the system.
-fn is_host(word: &str) -> bool {
+fn is_host(word: &str, in_path: bool) -> bool {
     let labels: Vec<&str> = word.trim_matches('.').split('.').collect();
     let Some(last) = labels.last().filter(|_| labels.len() >= 2) else {
         return false;
@@ -317,7 +323,8 @@ fn is_host(word: &str) -> bool {
                 .all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     let is_name = last.len() >= 2 && last.bytes().all(|b| b.is_ascii_alphabetic());
-    is_name && !OURS.contains(last) && labels.iter().all(is_label)
+    let is_ours = OURS.contains(last) && (labels.len() == 2 || in_path);
+    is_name && !is_ours && labels.iter().all(is_label)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ fn redactor() -> Redactor {
 }
 
 /// What must not be seen, in a line that holds it.
-const NASTY: [(&str, &[&str]); 44] = [
+const NASTY: [(&str, &[&str]); 49] = [
     ("connection from 192.0.2.10 refused", &["192.0.2"]),
     ("connection from 192.0.2.10:5060, port 5060", &["192.0.2"]),
     (
@@ -63,6 +63,14 @@ const NASTY: [(&str, &[&str]); 44] = [
         "GET https://meet.example.org/r/0123abcd?t=x HTTP/1.1",
         &["meet", "0123abcd"],
     ),
+    ("resolved visio.mairie.rs to nothing", &["visio", "mairie"]),
+    ("no answer of nas.salle.network:5060", &["nas", "salle"]),
+    ("trunk sbc.commune.link. is silent", &["sbc", "commune"]),
+    (
+        "proxy //ipbx.ville.pub/x and ipbx.ville.so/x",
+        &["ipbx", "ville"],
+    ),
+    ("peer (visio.mairie.new) left", &["visio", "mairie"]),
     ("palabre-ab7f kernel: hello", &["ab7f"]),
     ("PALABRE-AB7F.local is up", &["AB7F"]),
     (
@@ -110,6 +118,8 @@ fn what_helps_stays() {
         "error[part-hash]: the part `root` is not what was signed",
         "/var/lib/palabre/update/history.jsonl: No space left on device (os error 28)",
         "thread 'main' (12) panicked at admin/src/serve.rs:120:5:",
+        "read /run/systemd/network/10-palabre.vlan.network and 10-palabre.network, admin/src/a.b.rs:1",
+        "multi-user.target: reached; libc.so of main.rs in /usr/lib/a.b.so",
         "virtio_net virtio0 enp0s2: renamed from eth0",
         "good for 120 s",
     ] {
