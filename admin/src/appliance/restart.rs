@@ -223,8 +223,10 @@ pub(super) async fn keep_watch(appliance: &Appliance, live: &dyn LiveRooms) {
             }
             () = sleep_until(told_until.unwrap_or_else(Instant::now)), if told_until.is_some() => {
                 told_until = None;
-                if let Some(plan) = plan {
-                    begin(appliance, &plan).await;
+                if let Some(plan) = plan
+                    && !begin(appliance, &plan).await
+                {
+                    announce(live, None).await;
                 }
             }
             _ = look.tick(), if plan.is_some() && told_until.is_none() => {
@@ -240,7 +242,10 @@ pub(super) async fn keep_watch(appliance: &Appliance, live: &dyn LiveRooms) {
                     continue;
                 }
                 match present {
-                    0 => begin(appliance, &plan).await,
+                    // Nobody was told of it.
+                    0 => {
+                        begin(appliance, &plan).await;
+                    }
                     _ => {
                         announce(live, Some(schedule.patience.notice)).await;
                         told_until = Some(Instant::now() + schedule.patience.notice);
@@ -270,14 +275,18 @@ async fn has_come(appliance: &Appliance, plan: &Plan, is_empty: bool) -> Result<
     Ok(!appliance.progress().await?.is_running())
 }
 
-/// Restarts the machine. What the box refuses now it may do later: the plan stays.
-async fn begin(appliance: &Appliance, plan: &Plan) {
+/// Restarts the machine, and tells whether it does. What the box refuses now it may do later: the plan stays.
+async fn begin(appliance: &Appliance, plan: &Plan) -> bool {
     tracing::info!("the planned restart begins");
-    let done = appliance.tell(&Request::Restart).await;
-    let done = done.and_then(|()| appliance.restart().set(&plan.boot, None));
-    if let Err(problem) = done {
+    if let Err(problem) = appliance.tell(&Request::Restart).await {
         tracing::warn!(code = %problem.code(), "the planned restart did not begin");
+        return false;
     }
+    // A plan that cannot be forgotten is of this start of the machine, and ends with it.
+    if let Err(problem) = appliance.restart().set(&plan.boot, None) {
+        tracing::warn!(code = %problem.code(), "the restart that begins is planned still");
+    }
+    true
 }
 
 /// Tells everybody in a room that the box restarts, or that it does not after all.

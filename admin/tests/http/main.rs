@@ -5,6 +5,7 @@ mod api;
 mod durable;
 mod limits;
 mod pages;
+mod restart;
 mod rtc;
 mod server;
 mod synthetic;

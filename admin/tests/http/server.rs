@@ -42,6 +42,8 @@ pub(crate) struct Script {
     pub(crate) has_no_telephone: AtomicBool,
     /// A thread of the engine does nothing more.
     pub(crate) is_hanging: AtomicBool,
+    /// What rooms are told, when somebody listens.
+    pub(crate) told: Mutex<Option<mpsc::UnboundedSender<proto::SendDataRequest>>>,
 }
 
 struct Sender(mpsc::Sender<proto::SignalRequest>);
@@ -241,7 +243,12 @@ impl LiveRooms for Script {
     }
 
     fn send_data(&self, request: proto::SendDataRequest) -> Answer<'_, ()> {
-        ready(self.with(&request.room, |_| Ok(())))
+        ready(self.with(&request.room.clone(), |_| {
+            if let Some(told) = &*self.told.lock().unwrap() {
+                let _ = told.send(request);
+            }
+            Ok(())
+        }))
     }
 }
 
