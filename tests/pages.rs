@@ -325,11 +325,14 @@ fn the_box_is_updated_and_set_up_from_its_page() {
     };
     let bench = Bench::new();
     let (socket, image) = (bench.text("box.sock"), bench.text("image.json"));
+    // At the address before and at the one that is tried.
     let mut program = Program::start(&[
+        ("PALABRE__HTTP__BIND", "0.0.0.0:7880"),
         ("PALABRE__SIP__ENABLED", "false"),
         ("PALABRE__APPLIANCE__SOCKET", &socket),
         ("PALABRE__APPLIANCE__IMAGE", &image),
     ]);
+    program.url = "http://127.0.0.1:7880".to_owned();
     let _service = bench.serve_for(bench.owner(), &program.folder().join("upload"), &[]);
     program.claim();
 
@@ -404,15 +407,22 @@ fn the_box_is_updated_and_set_up_from_its_page() {
 
     // The network, on trial and kept.
     click(&mut anne, "text=Fixe");
-    fill(&mut anne, "input[name=network-address]", "192.0.2.10/24");
+    let new = format!("{HOST}/24");
+    fill(&mut anne, "input[name=network-address]", &new);
     fill(&mut anne, "input[name=network-gateway]", "192.0.2.300");
     click(&mut anne, "text=Essayer ces réglages");
     seen(&mut anne, "text=Une valeur saisie n’est pas utilisable");
-    fill(&mut anne, "input[name=network-gateway]", "192.0.2.1");
+    fill(&mut anne, "input[name=network-gateway]", "10.77.0.2");
     click(&mut anne, "text=Essayer ces réglages");
     seen(&mut anne, "text=Réglages à l’essai");
     look(&mut anne, "22-boitier-reseau");
     assert_accessible(&mut anne, "appliance, network on trial");
+    click(&mut anne, "text=Garder ces réglages");
+    seen(&mut anne, "text=n'est pas arrivée à l'adresse à l'essai");
+    let there = format!("http://{HOST}:7880/admin/appliance");
+    click(&mut anne, &format!("a[href='{there}']"));
+    fill(&mut anne, "input[name=password]", PASSWORD);
+    anne.call(json!({"do": "press", "key": "Enter"}));
     click(&mut anne, "text=Garder ces réglages");
     until_said(&bench, "systemctl --no-block try-restart palabre.service");
 

@@ -1,4 +1,4 @@
-//! Who is asking: the address a request really comes from, and the address it was sent to.
+//! Who is asking: the address a request really comes from, the address it was sent to, and the one it came to.
 //!
 //! `X-Forwarded-*` is believed from trusted proxies only.
 
@@ -15,6 +15,23 @@ use crate::config::{AdminConfig, Network};
 /// The socket's other end, put into each request by the listener.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerAddress(pub(crate) SocketAddr);
+
+/// The socket's own end, put into each request by the listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnAddress(pub(crate) SocketAddr);
+
+/// The address of this machine that the request came to, when it came over a socket.
+pub(crate) struct CameTo(pub(crate) Option<IpAddr>);
+
+impl<S: Sync> FromRequestParts<S> for CameTo {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let own = parts.extensions.get::<OwnAddress>();
+        // A listener of both kinds sees IPv4 as a part of IPv6.
+        Ok(Self(own.map(|own| own.0.ip().to_canonical())))
+    }
+}
 
 /// Who is asking.
 #[derive(Clone, PartialEq, Eq)]

@@ -28,7 +28,7 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::app::App;
 use crate::appliance::Appliance;
-use crate::client::{PeerAddress, is_in};
+use crate::client::{OwnAddress, PeerAddress, is_in};
 use crate::config::AdminConfig;
 use crate::health::Health;
 use crate::live::LiveRooms;
@@ -373,18 +373,22 @@ async fn connection(
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    let Ok(own) = stream.local_addr() else {
+        return;
+    };
+    let ends = (PeerAddress(peer), OwnAddress(own));
     let Some(tls) = &front.tls else {
-        return speak(stream, peer, place, front.router, stopping).await;
+        return speak(stream, ends, place, front.router, stopping).await;
     };
     let greeted = tokio::select! {
         greeted = tls.greet(stream, &front.app) => greeted,
         _ = stopping.wait_for(|is_stopping| *is_stopping) => return,
     };
     match greeted {
-        Ok(Greeted::Tls(stream)) => speak(*stream, peer, place, front.router, stopping).await,
+        Ok(Greeted::Tls(stream)) => speak(*stream, ends, place, front.router, stopping).await,
         Ok(Greeted::Plain(stream)) => {
             front.app.metrics.handshake_failed(Failed::Plain.reason());
-            speak(stream, peer, place, front.plain, stopping).await;
+            speak(stream, ends, place, front.plain, stopping).await;
         }
         Err(failed) => front.app.metrics.handshake_failed(failed.reason()),
     }
@@ -393,7 +397,7 @@ async fn connection(
 /// Speaks HTTP on a connection until it ends.
 async fn speak<S>(
     stream: S,
-    peer: SocketAddr,
+    (peer, own): (PeerAddress, OwnAddress),
     place: Arc<Place>,
     router: Router,
     mut stopping: watch::Receiver<bool>,
@@ -404,7 +408,8 @@ async fn speak<S>(
         let (router, place) = (router.clone(), Arc::clone(&place));
         async move {
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(PeerAddress(peer));
+            request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(own);
             // A WebSocket keeps the place after the HTTP connection has become it.
             request.extensions_mut().insert(place);
             let mut router = router;

@@ -27,10 +27,15 @@ struct Appliance {
 
 impl Appliance {
     fn start() -> Self {
+        Self::start_at("127.0.0.1:0")
+    }
+
+    /// With its pages there.
+    fn start_at(bind: &str) -> Self {
         let bench = Bench::new();
         let (socket, image) = (bench.text("box.sock"), bench.text("image.json"));
         let mut program = Program::start(&[
-            ("PALABRE__HTTP__BIND", "127.0.0.1:0"),
+            ("PALABRE__HTTP__BIND", bind),
             ("PALABRE__MEDIA__BIND", "127.0.0.1:0"),
             ("PALABRE__SIP__ENABLED", "false"),
             ("PALABRE__APPLIANCE__SOCKET", &socket),

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use palabre_tests::network::{HOST, isolated};
+
 use super::{Appliance, is_problem};
 
 #[test]
@@ -23,9 +25,19 @@ fn the_machine_is_set_up_through_the_api() {
     let state = program.ok("GET", &at("network"), None);
     assert_eq!(state["tried"]["network"]["address"], "192.0.2.10/24");
     assert_eq!(state["kept"]["address"], Value::Null);
+    // Through the address before, nobody has shown that the new one works.
+    let refused = program.request("POST", &at("network/confirm"), None);
+    assert_eq!(refused.1["cause"], "192.0.2.10");
+    is_problem(refused, 409, "network_not_reached");
+    let state = program.ok("GET", &at("network"), None);
+    assert_eq!(state["kept"]["address"], Value::Null);
+    program.ok("POST", &at("network/revert"), None);
+    // Nobody knows beforehand which address DHCP gives.
+    let given = json!({"dhcp": true, "dns": ["192.0.2.53"]});
+    program.ok("PUT", &at("network"), Some(&given));
     program.ok("POST", &at("network/confirm"), None);
     let state = program.ok("GET", &at("network"), None);
-    assert_eq!(state["kept"]["gateway"], "192.0.2.1");
+    assert_eq!(state["kept"]["dns"], json!(["192.0.2.53"]));
     let late = program.request("POST", &at("network/confirm"), None);
     is_problem(late, 409, "network_not_tried");
 
@@ -54,4 +66,29 @@ fn the_machine_is_set_up_through_the_api() {
     assert_eq!(status, 200);
     assert_eq!(headers["content-type"], "application/gzip");
     assert_eq!(body[..2], [0x1f, 0x8b]);
+}
+
+#[test]
+fn a_fixed_address_is_kept_by_whoever_comes_to_it() {
+    if !isolated() {
+        return;
+    }
+    // Of both kinds, as on the box.
+    let mut appliance = Appliance::start_at("[::]:0");
+    let program = &mut appliance.program;
+    let at = |path: &str| format!("/api/v1/appliance/{path}");
+    let port = program.url.rsplit(':').next().unwrap().to_owned();
+    let fixed = json!({"address": format!("{HOST}/24"), "dns": []});
+    for elsewhere in ["127.0.0.1", "[::1]"] {
+        program.url = format!("http://{elsewhere}:{port}");
+        program.ok("PUT", &at("network"), Some(&fixed));
+        let refused = program.request("POST", &at("network/confirm"), None);
+        is_problem(refused, 409, "network_not_reached");
+        program.ok("POST", &at("network/revert"), None);
+    }
+    program.ok("PUT", &at("network"), Some(&fixed));
+    program.url = format!("http://{HOST}:{port}");
+    program.ok("POST", &at("network/confirm"), None);
+    let state = program.ok("GET", &at("network"), None);
+    assert_eq!(state["kept"]["address"], fixed["address"]);
 }

@@ -3,6 +3,8 @@
 //! The box has a code for each reason; several reasons that call for the same act share a sentence,
 //! and what the box itself said goes along as `cause`.
 
+use std::net::IpAddr;
+
 use axum::http::StatusCode;
 use palabre_appliance::service::{Refusal, UploadId};
 
@@ -19,6 +21,8 @@ pub enum ApplianceProblem {
     Refused(Refusal),
     /// The name that confirms an act is not the box's.
     NotConfirmed,
+    /// Who confirms a network did not come to the address that is tried.
+    NetworkNotReached(IpAddr),
     /// No upload of this id.
     UploadUnknown,
     /// Another upload is there.
@@ -63,6 +67,7 @@ impl ApplianceProblem {
             Self::Silent => "appliance_silent",
             Self::Refused(refusal) => return code(refusal),
             Self::NotConfirmed => "not_confirmed",
+            Self::NetworkNotReached(_) => "network_not_reached",
             Self::UploadUnknown => "upload_unknown",
             Self::UploadPresent(_) => "upload_present",
             Self::UploadOffset => "upload_offset",
@@ -87,9 +92,10 @@ impl ApplianceProblem {
                 _ => StatusCode::CONFLICT,
             },
             Self::NotConfirmed => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::UploadPresent(_) | Self::UploadOffset | Self::UploadUnfinished => {
-                StatusCode::CONFLICT
-            }
+            Self::NetworkNotReached(_)
+            | Self::UploadPresent(_)
+            | Self::UploadOffset
+            | Self::UploadUnfinished => StatusCode::CONFLICT,
             Self::UploadBusy => StatusCode::LOCKED,
             Self::UploadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UploadKind => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -104,6 +110,7 @@ impl ApplianceProblem {
     pub(super) fn cause(&self) -> Option<String> {
         match self {
             Self::Refused(refusal) => Some(refusal.what.clone()),
+            Self::NetworkNotReached(address) => Some(address.to_string()),
             Self::UploadHeader(name) => Some((*name).to_owned()),
             Self::UploadPresent(id) => Some(id.to_string()),
             Self::UploadTooLarge { most } => Some(format!("at most {most} bytes")),
@@ -132,6 +139,10 @@ impl ApplianceProblem {
             Self::NotConfirmed => (
                 "Not confirmed",
                 "Nothing was done: the name typed to confirm is not the name of this box.",
+            ),
+            Self::NetworkNotReached(_) => (
+                "Not at the new address",
+                "Nothing was kept: this request did not come to the address that is tried. Open this page at that address, sign in there, and confirm.",
             ),
             Self::UploadUnknown => (
                 "Unknown upload",
@@ -189,6 +200,10 @@ impl ApplianceProblem {
             Self::NotConfirmed => (
                 "Pas de confirmation",
                 "Rien n'a été fait : le nom saisi pour confirmer n'est pas celui de ce boîtier.",
+            ),
+            Self::NetworkNotReached(_) => (
+                "Pas à la nouvelle adresse",
+                "Rien n'a été gardé : cette demande n'est pas arrivée à l'adresse à l'essai. Ouvrez cette page à cette adresse, connectez-vous, puis confirmez.",
             ),
             Self::UploadUnknown => (
                 "Envoi inconnu",

@@ -2,14 +2,15 @@
 
 use axum::http::StatusCode;
 use palabre_appliance::provision::Network;
-use palabre_appliance::service::{Answer, Port, Request};
+use palabre_appliance::service::{Answer, NetworkState, Port, Request};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::OwnBox;
 use crate::api::json::Json;
-use crate::appliance::unexpected;
-use crate::problem::{Problem, ProblemBody};
+use crate::appliance::{Appliance, unexpected};
+use crate::client::CameTo;
+use crate::problem::{ApplianceProblem, Problem, ProblemBody};
 
 /// The network of the machine.
 #[derive(Serialize, ToSchema)]
@@ -42,10 +43,7 @@ pub(super) struct TriedView {
     )
 )]
 pub(super) async fn show(OwnBox(appliance): OwnBox) -> Result<axum::Json<NetworkView>, Problem> {
-    let state = match appliance.ask(&Request::Network).await? {
-        Answer::Network(state) => state,
-        other => return Err(unexpected(&Request::Network, &other)),
-    };
+    let state = state(&appliance).await?;
     Ok(axum::Json(NetworkView {
         kept: state.kept,
         tried: state.tried.map(|tried| TriedView {
@@ -54,6 +52,13 @@ pub(super) async fn show(OwnBox(appliance): OwnBox) -> Result<axum::Json<Network
         }),
         ports: state.ports,
     }))
+}
+
+async fn state(appliance: &Appliance) -> Result<NetworkState, Problem> {
+    match appliance.ask(&Request::Network).await? {
+        Answer::Network(state) => Ok(state),
+        other => Err(unexpected(&Request::Network, &other)),
+    }
 }
 
 /// Try a network.
@@ -82,6 +87,7 @@ pub(super) async fn attempt(
 
 /// Keep the network that is tried.
 ///
+/// When that has a fixed address, the request must come to it: otherwise nobody has shown that it works.
 /// When the address changed with it, Palabre starts anew: it tells browsers the addresses of its start.
 #[utoipa::path(
     post, path = "/api/v1/appliance/network/confirm", tag = "appliance", security(("session" = []), ("bearer" = [])),
@@ -89,11 +95,22 @@ pub(super) async fn attempt(
         (status = 204, description = "Kept"),
         (status = 401, body = ProblemBody, content_type = "application/problem+json", description = "unauthenticated"),
         (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "not_an_appliance"),
-        (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "network_not_tried"),
+        (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "network_not_tried, network_not_reached"),
         (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "appliance_silent, system"),
     )
 )]
-pub(super) async fn confirm(OwnBox(appliance): OwnBox) -> Result<StatusCode, Problem> {
+pub(super) async fn confirm(
+    OwnBox(appliance): OwnBox,
+    CameTo(own): CameTo,
+) -> Result<StatusCode, Problem> {
+    let tried = state(&appliance).await?.tried;
+    // An address that DHCP gives is known to nobody before.
+    let fixed = tried.and_then(|tried| tried.network.address);
+    if let Some(address) = fixed
+        && own != Some(address.ip)
+    {
+        return Err(ApplianceProblem::NetworkNotReached(address.ip).into());
+    }
     appliance.tell(&Request::ConfirmNetwork).await?;
     Ok(StatusCode::NO_CONTENT)
 }
