@@ -4,6 +4,7 @@
 mod data;
 mod restart;
 mod settings;
+mod told;
 mod uploads;
 
 use std::io::{Read, Write};

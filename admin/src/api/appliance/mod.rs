@@ -11,6 +11,7 @@ mod state;
 mod storage;
 mod support;
 mod time;
+mod told;
 mod uploads;
 
 use axum::extract::FromRequestParts;

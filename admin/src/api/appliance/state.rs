@@ -6,19 +6,20 @@ use palabre_appliance::history::{Event, What};
 use palabre_appliance::keys::Channel;
 use palabre_appliance::protection::Protection;
 use palabre_appliance::service::Request;
-use palabre_appliance::slots::Report;
+use palabre_appliance::slots::{Report, State as SlotState};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::OwnBox;
 use super::install::ProgressView;
 use super::restart::Planned;
+use super::told::Told;
 use super::uploads::UploadView;
 use crate::api::json::Json;
 use crate::api::shown;
 use crate::app::App;
 use crate::appliance::participants;
-use crate::problem::{ApplianceProblem, Language, Problem, ProblemBody, said_by_the_box};
+use crate::problem::{ApplianceProblem, Language, Problem, ProblemBody};
 
 /// The box.
 #[derive(Serialize, ToSchema)]
@@ -33,7 +34,7 @@ pub(super) struct ApplianceView {
     /// What guards it: Secure Boot, and the encryption of its data.
     protection: Protection,
     /// Both slots.
-    slots: Vec<Report>,
+    slots: Vec<SlotView>,
     /// The version that starts next, when it is another than the one that runs.
     starts_next: Option<u64>,
     /// The last version that failed its trial, unless it proved good later.
@@ -67,6 +68,29 @@ pub(super) struct VersionView {
     development: bool,
 }
 
+/// A slot.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SlotReport)]
+pub(super) struct SlotView {
+    /// `A` or `B`.
+    slot: char,
+    /// Whether it runs.
+    runs: bool,
+    /// What it holds.
+    version: Option<u64>,
+    /// What became of it.
+    state: SlotState,
+    /// Tries left, while it is on trial.
+    tries_left: Option<u32>,
+    /// Whether it starts next.
+    starts_next: bool,
+    /// Stable name of the reason, when it is known.
+    #[schema(example = "slot_newest")]
+    code: Option<String>,
+    /// Why it starts next, or does not: in the language asked for when there is a code, else in English.
+    why: String,
+}
+
 /// Something that happened to the versions of the box, or settings that a stick brought.
 #[derive(Serialize, ToSchema)]
 pub(super) struct EventView {
@@ -80,6 +104,8 @@ pub(super) struct EventView {
     code: Option<String>,
     /// Why: in the language asked for when there is a code, else in English.
     why: Option<String>,
+    /// What the box said, in English, when there is a code.
+    cause: Option<String>,
 }
 
 /// What happened to the versions of the box.
@@ -100,24 +126,30 @@ pub(super) struct Confirmation {
 
 impl EventView {
     fn new(event: Event, language: Language) -> Self {
-        // A refusal is kept as its code and the box's own sentence.
-        let refusal = match event.what {
-            What::Refused | What::SettingsRefused => event.why.split_once(": "),
-            _ => None,
-        };
-        let (code, why) = match refusal {
-            Some((code, _)) => {
-                let told = said_by_the_box(code, language).1.to_owned();
-                (Some(code.replace('-', "_")), told)
-            }
-            None => (None, event.why),
-        };
+        let told = Told::of_event(event.what, event.why, language);
         Self {
             at: shown(i64::try_from(event.at).unwrap_or(i64::MAX)),
             what: event.what,
             version: (event.version > 0).then_some(event.version),
-            code,
-            why: (!why.is_empty()).then_some(why),
+            code: told.code,
+            why: Some(told.why).filter(|why| !why.is_empty()),
+            cause: told.cause,
+        }
+    }
+}
+
+impl SlotView {
+    fn new(report: Report, language: Language) -> Self {
+        let told = Told::of_slot(report.why, language);
+        Self {
+            slot: report.slot,
+            runs: report.runs,
+            version: report.version,
+            state: report.state,
+            tries_left: report.tries_left,
+            starts_next: report.starts_next,
+            code: told.code,
+            why: told.why,
         }
     }
 }
@@ -153,7 +185,11 @@ pub(super) async fn show(
         },
         on_trial: status.on_trial,
         protection: status.protection,
-        slots: status.slots,
+        slots: status
+            .slots
+            .into_iter()
+            .map(|report| SlotView::new(report, language))
+            .collect(),
         last_failure: status.last_failure.map(|e| EventView::new(e, language)),
         install: ProgressView::new(progress, language),
         upload: upload.map(UploadView::from),
@@ -242,38 +278,4 @@ pub(super) async fn factory_reset(
     tracing::warn!("the administrator erases the data of this box");
     appliance.tell(&Request::FactoryReset).await?;
     Ok(StatusCode::ACCEPTED)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_refused_is_told_by_its_code_in_the_language_asked_for() {
-        let told = |what, why: &str, language| {
-            let event = Event {
-                at: 0,
-                what,
-                version: 0,
-                why: why.to_owned(),
-                root_hash: None,
-            };
-            let view = EventView::new(event, language);
-            (view.code, view.why.unwrap_or_default())
-        };
-        let why = "stick-line: line 3 of palabre.toml";
-        let (code, sentence) = told(What::SettingsRefused, why, Language::French);
-        assert_eq!(code.as_deref(), Some("stick_line"));
-        assert!(
-            sentence.starts_with("Une ligne de palabre.toml"),
-            "{sentence}"
-        );
-        let why = "version-failed: version 2 failed on this box before";
-        let (code, sentence) = told(What::Refused, why, Language::English);
-        assert_eq!(code.as_deref(), Some("version_failed"));
-        assert!(sentence.starts_with("This version failed"), "{sentence}");
-        // The names of sections are those of the file, in every language.
-        let taken = told(What::SettingsTaken, "[network] [time]", Language::French);
-        assert_eq!(taken, (None, "[network] [time]".to_owned()));
-    }
 }

@@ -68,7 +68,7 @@ export function History() {
         {events?.map((event, index) => (
           <li key={`${event.at} ${index}`}>
             <span className="quiet">{moment(event.at, i18n.language)}</span>
-            <span>{t(`appliance.event.${event.what}`, { version: event.version ?? '' })} <Reason event={event} /></span>
+            <span>{t(`appliance.event.${event.what}`, { version: event.version ?? '' })} <Reason of={event} /></span>
           </li>
         ))}
       </ul>

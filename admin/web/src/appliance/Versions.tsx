@@ -1,6 +1,6 @@
 import { useTranslation } from 'react-i18next';
 import { Card } from './Card';
-import { type Event, type Slot, type State, moment } from './api';
+import { type Slot, type State, moment } from './api';
 
 /** Which version runs, and what both slots hold. */
 export function Versions({ state }: { state: State }) {
@@ -13,7 +13,7 @@ export function Versions({ state }: { state: State }) {
       {state.on_trial && <p className="notice">{t('appliance.onTrial')}</p>}
       {failure && (
         <p className="notice">
-          <span>{t('appliance.failed', { version: failure.version, at: moment(failure.at, i18n.language) })} <Reason event={failure} /></span>
+          <span>{t('appliance.failed', { version: failure.version, at: moment(failure.at, i18n.language) })} <Reason of={failure} /></span>
         </p>
       )}
       <table className="table">
@@ -26,7 +26,10 @@ export function Versions({ state }: { state: State }) {
             <tr key={slot.slot}>
               <th scope="row">{slot.slot}</th>
               <td>{slot.version ?? '–'}</td>
-              <td>{words(slot).map((word) => t(`appliance.state.${word}`, { count: slot.tries_left ?? 0 })).join(', ')}</td>
+              <td>
+                {words(slot).map((word) => t(`appliance.state.${word}`, { count: slot.tries_left ?? 0 })).join(', ')}
+                <p className="quiet"><Reason of={slot} /></p>
+              </td>
             </tr>
           ))}
         </tbody>
@@ -41,7 +44,7 @@ function words(slot: Slot): string[] {
 }
 
 /** Why: ours in the reader's language, the box's own words as they are. */
-export function Reason({ event }: { event: Event }) {
-  if (!event.why) return null;
-  return event.code ? <span>{event.why}</span> : <span lang="en">{event.why}</span>;
+export function Reason({ of: { code, why } }: { of: { code: string | null; why: string | null } }) {
+  if (!why) return null;
+  return code ? <span>{why}</span> : <span lang="en">{why}</span>;
 }

@@ -12,6 +12,8 @@ export interface Slot {
   state: SlotState;
   tries_left: number | null;
   starts_next: boolean;
+  code: string | null;
+  why: string;
 }
 
 export interface Event {
@@ -20,6 +22,7 @@ export interface Event {
   version: number | null;
   code: string | null;
   why: string | null;
+  cause: string | null;
 }
 
 export interface Progress {
