@@ -52,12 +52,12 @@ def told_why(kit, box, version, check):
     """The API says of a version that went back which check failed, as its state and as its history."""
     state = try_page.until(box, "the box tells of its last failure", lambda state: state["last_failure"] is not None, 60 * kit.SLACK)
     failure = state["last_failure"]
-    if state["runs"]["version"] != 1 or (failure["what"], failure["version"]) != ("bad", version) or not failure["why"].startswith(check + ": "):
+    if state["runs"]["version"] != 1 or (failure["what"], failure["version"]) != ("bad", version) or not failure["cause"].startswith(check + ": "):
         raise Failed(f"the API names another failure than {check!r} of version {version}: {failure}; runs {state['runs']}")
     events = [event for event in try_page.ask(box, "GET", "/history")["events"] if event["version"] == version]
-    if [event["what"] for event in events] != ["bad", "installed"] or events[0]["why"] != failure["why"]:
+    if [event["what"] for event in events] != ["bad", "installed"] or events[0]["cause"] != failure["cause"]:
         raise Failed(f"the history of version {version} is another: {events}")
-    print(f"      the API: {failure['what']}, {failure['why']}", flush=True)
+    print(f"      the API: {failure['code']}, {failure['cause']}", flush=True)
 
 
 def damaged(kit, arch="amd64"):

@@ -48,12 +48,4 @@ fn why_a_trial_failed_and_why_a_slot_starts_next_are_told_in_french() {
     assert_eq!(appliance.install(&upload)["phase"], "done");
     let older = json!(["slot_older", "La version 2 est plus récente."]);
     assert_eq!(slots(&french(&mut appliance, shown_at)), [older, newest]);
-    let other = format!("{shown_at}/previous");
-    appliance.program.ok("POST", &other, None);
-    let chosen = json!(["slot_chosen", "Elle a été choisie."]);
-    let instead = json!([
-        "slot_other_chosen",
-        "La version 2 a été choisie à la place."
-    ]);
-    assert_eq!(slots(&french(&mut appliance, shown_at)), [instead, chosen]);
 }

@@ -178,6 +178,11 @@ fn trial(why: &str) -> Option<Sentence> {
             "The data partition of the box could not be written.",
             "La partition des données du boîtier n'a pas pu être écrite.",
         )),
+        "root" => Some((
+            "trial_root",
+            "Not all of the version could be read from the disk.",
+            "La version n'a pas pu être lue en entier sur le disque.",
+        )),
         "clock" => Some((
             "trial_clock",
             "The clock of the box was wrong.",
@@ -305,7 +310,7 @@ mod tests {
             .iter()
             .map(|step| format!("call: the call failed: {step}: silence"))
             .collect();
-        for check in [Check::Program, Check::Disk, Check::Clock] {
+        for check in [Check::Program, Check::Root, Check::Disk, Check::Clock] {
             reasons.push(format!("{}: it answers: no", check.name()));
         }
         reasons.push(format!("{}: the call hung for 60 s", Check::Call.name()));
@@ -327,6 +332,31 @@ mod tests {
                 assert_eq!(one.cause.as_ref(), Some(why));
             }
             assert_eq!(english.code, french.code);
+            assert!(codes.insert(english.code.expect(why)), "{why}");
+        }
+    }
+
+    #[test]
+    fn why_a_slot_starts_next_or_not_is_told_in_both_languages() {
+        let mut codes = HashSet::new();
+        for why in [
+            "nothing is installed here",
+            "an installation was cut short here",
+            "every try to start it failed",
+            "it was chosen",
+            "it is the newest that has not failed",
+            "version 12 was chosen instead",
+            "version 12 is newer",
+            "version 12 is newer, but its slot is gone",
+            "no version can start",
+        ] {
+            let of = |language| Told::of_slot(why.to_owned(), language);
+            let (english, french) = (of(Language::English), of(Language::French));
+            assert_ne!(english.why, french.why, "{why}");
+            for one in [&english, &french] {
+                assert!(one.why.ends_with('.'), "{why}");
+                assert_eq!(one.why.contains("12"), why.contains("12"), "{why}");
+            }
             assert!(codes.insert(english.code.expect(why)), "{why}");
         }
     }
