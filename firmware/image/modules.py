@@ -1,6 +1,7 @@
 """Chooses kernel modules by folder, with all that they need, and writes the tables that load them.
 
-modules.py FROM LIST... > paths          the modules in the folders of the lists, and their dependencies, soft ones too
+modules.py FROM LIST... > paths          the modules in the folders of the lists, and their dependencies, soft ones too; a folder
+                                         or file after a `-` is left out of the folder above it, unless another needs it
 modules.py --fold FROM INTO < paths      FROM's modules.dep for these paths with soft dependencies as hard ones, the names
                                          without .xz; the aliases of these modules beside it
 FROM is a folder with what depmod wrote. Our initrd knows only modules.dep and modules.alias: hence the folding.
@@ -79,7 +80,7 @@ def main(arguments):
     chosen = set()
     for path in needs:
         part = re.sub(r"\.ko(\..*)?$", "", path.removeprefix("kernel/"))
-        while part:
+        while part and f"- {part}" not in wanted:
             if part in wanted:
                 chosen.add(path)
                 chosen.update(closure(path, needs, soft))

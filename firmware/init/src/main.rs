@@ -168,6 +168,22 @@ fn wait_for_root(
     drives: &mut Vec<Drive>,
 ) -> Result<(Found, Found), String> {
     let deadline = Instant::now() + Duration::from_secs(asked.wait_seconds);
+    let booted = probe::booted_esp();
+    let mut near = None;
+    loaded.load_for_disks(|| {
+        *drives = probe::drives();
+        near = find(&asked.root_hash, drives).filter(|(data, _)| {
+            // The same root on a stick, from which the box was started, comes into sight later.
+            let table = drives[data.drive].table.as_ref();
+            booted.is_some_and(|esp| {
+                table.is_ok_and(|table| table.partitions().iter().any(|p| p.uuid == esp))
+            })
+        });
+        near.is_some()
+    });
+    if let Some(found) = near {
+        return Ok(found);
+    }
     loop {
         loaded.load_for_devices();
         *drives = probe::drives();

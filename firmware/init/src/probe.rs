@@ -58,6 +58,25 @@ impl Loaded {
         }
     }
 
+    /// Loads the drivers of disks that are on the board itself, one after the other, until `enough`. What hangs on other buses takes
+    /// them a second more, and whoever boots from its own disk need not wait for it.
+    pub(crate) fn load_for_disks(&mut self, mut enough: impl FnMut() -> bool) {
+        loop {
+            let mut found = Vec::new();
+            devices(Path::new("/sys/devices"), 0, &mut found);
+            let next = found
+                .into_iter()
+                .find(|modalias| is_of_a_disk(modalias) && !self.seen.contains(modalias));
+            let Some(modalias) = next else {
+                return;
+            };
+            self.load_for(modalias);
+            if enough() {
+                return;
+            }
+        }
+    }
+
     /// Loads the drivers of every device that has appeared since the last call.
     pub(crate) fn load_for_devices(&mut self) {
         loop {
@@ -69,17 +88,20 @@ impl Loaded {
             let mut found = Vec::new();
             devices(Path::new("/sys/devices"), 0, &mut found);
             for modalias in found {
-                if self.seen.contains(&modalias) {
-                    continue;
+                if !self.seen.contains(&modalias) {
+                    self.load_for(modalias);
                 }
-                let drivers = self.modules.drivers(&modalias);
-                let drivers: Vec<String> = drivers.into_iter().map(str::to_owned).collect();
-                for driver in drivers {
-                    self.load(&driver);
-                }
-                self.seen.insert(modalias);
             }
         }
+    }
+
+    fn load_for(&mut self, modalias: String) {
+        let drivers = self.modules.drivers(&modalias);
+        let drivers: Vec<String> = drivers.into_iter().map(str::to_owned).collect();
+        for driver in drivers {
+            self.load(&driver);
+        }
+        self.seen.insert(modalias);
     }
 
     fn load(&mut self, name: &str) {
@@ -152,6 +174,14 @@ fn devices(folder: &Path, depth: u32, found: &mut Vec<String>) {
     }
 }
 
+/// Whether a device is one of mass storage by its PCI class, or such a one behind virtio (block, SCSI).
+fn is_of_a_disk(modalias: &str) -> bool {
+    modalias.starts_with("pci:") && modalias.contains("bc01sc")
+        || ["virtio:d00000002v", "virtio:d00000008v"]
+            .iter()
+            .any(|start| modalias.starts_with(start))
+}
+
 /// A disk and its partition table.
 pub(crate) struct Drive {
     /// Its name below `/dev`.
@@ -222,4 +252,41 @@ fn drive(name: String) -> Option<Drive> {
 pub(crate) fn booted_esp() -> Option<Guid> {
     let variables = Variables::new(Path::new(EFIVARS));
     Guid::parse(&variables.read_text(BOOTED_ESP, LOADER)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_are_known_by_their_class() {
+        for (modalias, is_disk) in [
+            (
+                "pci:v00001AF4d00001001sv00001AF4sd00000002bc01sc00i00",
+                true,
+            ),
+            (
+                "pci:v0000144Dd0000A80Asv0000144Dsd0000A801bc01sc08i02",
+                true,
+            ),
+            (
+                "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01",
+                true,
+            ),
+            ("virtio:d00000002v00001AF4", true),
+            ("virtio:d00000008v00001AF4", true),
+            (
+                "pci:v00001AF4d00001000sv00001AF4sd00000001bc02sc00i00",
+                false,
+            ),
+            (
+                "pci:v00001B36d0000000Dsv00001AF4sd00001100bc0Csc03i30",
+                false,
+            ),
+            ("virtio:d00000001v00001AF4", false),
+            ("acpi:PNP0103:", false),
+        ] {
+            assert_eq!(is_of_a_disk(modalias), is_disk, "{modalias}");
+        }
+    }
 }
