@@ -9,8 +9,9 @@ crate::settings! {
     pub struct MediaConfig {
         /// UDP address and port of all media. One port for every participant.
         pub bind: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7880)),
-        /// Addresses told to clients instead of `bind`: the public one when behind a NAT,
-        /// the machine's own when `bind` is 0.0.0.0 or [::].
+        /// Addresses told to clients instead of `bind`: the public one when behind a NAT. Empty, with
+        /// `bind` 0.0.0.0 or [::] = those of all the machine's networks, up to eight: name some when
+        /// guests need not know of the others.
         pub announced: Vec<SocketAddr> = Vec::new(),
         /// Media threads; unset = one per core.
         pub workers: Option<usize> = None, where |n| n.is_none_or(|n| (1..=64).contains(&n)), "between 1 and 64",

@@ -316,7 +316,9 @@ impl<F: Files> Bootloader for SdBoot<F> {
             let done = trial.map_or(0, |trial| trial.done);
             Some(Trial { left: 0, done })
         })?;
-        self.never_instead(version)
+        // It is bad for the boot loader all the same; the next start that sees it so tells the firmware once more.
+        let _ = self.never_instead(version);
+        Ok(())
     }
 
     fn never_instead(&mut self, version: u64) -> io::Result<()> {

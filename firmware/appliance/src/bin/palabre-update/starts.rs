@@ -31,6 +31,10 @@ pub(crate) fn serves(places: &Places, running: u64) {
             eprintln!("the version that never served could not be marked bad: {error}")
         }
     }
+    // The disk may have been written anew since that version failed.
+    if let Err(error) = palabre_init::failed::forget(&variables, running) {
+        eprintln!("that version {running} failed once could not be forgotten: {error}");
+    }
     if let Err(error) = palabre_init::starts::forget(&variables) {
         eprintln!("the count of starts could not be forgotten: {error}");
     }

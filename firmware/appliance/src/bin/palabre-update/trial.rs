@@ -65,7 +65,13 @@ impl Run {
         // One that stands in for another has as long as a trial; then it is judged like one.
         let stands_in = starts::stands_in(places, version);
         if stands_in {
-            if self.watch.serves_within(self.policy.grace) && is_whole(places) {
+            if self.watch.serves_within(self.policy.grace) {
+                if !is_whole(places) {
+                    // The other one does not serve at all.
+                    return Ok(format!(
+                        "version {version} serves, though not all of it can be read\n"
+                    ));
+                }
                 starts::serves(places, version);
             }
         } else if proven()? {
@@ -79,8 +85,12 @@ impl Run {
         let mut whole = false;
         loop {
             let mut failures = self.watch.look(&places.state, image.created);
-            // Once, and early: what a damaged block ends begins again from there.
-            if failures.is_empty() && !whole {
+            // Once, and early: what a damaged block ends begins again from there. A full disk or a wrong clock is no reason not to.
+            if !whole
+                && !failures
+                    .iter()
+                    .any(|failure| failure.check.is_of_the_version())
+            {
                 whole = is_whole(places);
                 if !whole {
                     failures.push(health::Failure {
