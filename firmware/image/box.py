@@ -3,10 +3,12 @@
 Waits for events with a deadline, never for a time to pass. Standard library only.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -305,8 +307,8 @@ class Box:
                 self.qmp("cont")
             if status == "running":
                 return
-            if time.monotonic() > deadline:
-                raise Failed(f"the box that was kept does not go on: {status}")
+            if self.process is None or time.monotonic() > deadline:
+                raise Failed(f"the box that was kept does not go on: {status}; {self.text.strip()[-300:]}")
             with self.news:
                 self.news.wait(0.2)
 
@@ -343,17 +345,39 @@ class Box:
         self.process.stdin.flush()
 
     def kill(self):
-        """The power goes, without a word."""
+        """The power goes, without a word. Returns when the last process of the emulator, and with it its ports, is gone."""
         process = self.process
         if process is not None:
+            ends = []
+            for pid in group_of(process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    ends.append(os.pidfd_open(pid))
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            for end in ends:
+                select.select([end], [], [])
+                os.close(end)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self.kill()
+
+
+def group_of(leader):
+    """The processes that began with `leader` and are still there."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as file:
+                # After the name, which may have anything in it: state, parent, group.
+                state, _, group = file.read().rsplit(")", 1)[1].split()[:3]
+        except OSError:
+            continue
+        if int(group) == leader and state not in "ZX":
+            found.append(int(name))
+    return found
 
 
 def fresh(folder):
