@@ -119,7 +119,7 @@ def guarded(t, arch="amd64"):
         third.start()
         third.said(CLOSED, 60 * t.SLACK)
         since = third.mark()
-        third.said(r"Starting again", 120 + 30 * t.SLACK, since)
+        since += third.said(r"Starting again", 120 + 30 * t.SLACK, since).end()
         third.said(CLOSED, 60 * t.SLACK, since)
         t.step("`reset`, typed twice, begins anew with empty data, encrypted for the third box")
         third.said(PROMPT, 30 * t.SLACK, since)
