@@ -2,9 +2,14 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+};
 
 use crate::config::MediaConfig;
 
@@ -12,9 +17,14 @@ use crate::config::MediaConfig;
 /// line in its descriptions and a connectivity check; fewer leave out networks of a machine on many.
 const MOST: usize = 8;
 
-/// How long addresses are told before they are read again. Longer asks the system less often,
-/// shorter sooner tells of a network that appears late.
+/// How long addresses are told before they are read again, though the system has said nothing of a
+/// change: it does not of one of routes, and in a sandbox of none. Longer asks it less often,
+/// shorter sooner puts the network that now has the way out first.
 const REMEMBERED: Duration = Duration::from_secs(5);
+
+/// What the system says of interfaces and of their addresses (rtnetlink(7): `RTMGRP_LINK`,
+/// `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV6_IFADDR`).
+const CHANGES: u32 = 0x1 | 0x10 | 0x100;
 
 /// Addresses of all interfaces that are up, but for the machine's own loopback, in the system's
 /// order.
@@ -52,12 +62,16 @@ pub(crate) struct Announced {
     any: Option<SocketAddr>,
     addresses: Vec<SocketAddr>,
     until: Instant,
+    /// Has something to read when the machine's addresses have changed.
+    changes: Option<OwnedFd>,
 }
 
 impl Announced {
     /// For the media port at `local`.
     pub(crate) fn new(media: &MediaConfig, local: SocketAddr, now: Instant) -> Self {
         let any = (media.announced.is_empty() && local.ip().is_unspecified()).then_some(local);
+        // Before they are read: what changes in between is then heard of.
+        let changes = any.and_then(|_| subscribe().ok());
         let addresses = match any {
             Some(any) => own(any),
             None if media.announced.is_empty() => vec![local],
@@ -67,6 +81,7 @@ impl Announced {
             any,
             addresses,
             until: now + REMEMBERED,
+            changes,
         }
     }
 
@@ -75,14 +90,44 @@ impl Announced {
         &self.addresses
     }
 
-    /// Reads them again when it is time; says whether they have changed.
+    /// Reads them again when the system says so or it is time; says whether they have changed.
     pub(crate) fn refresh(&mut self, now: Instant) -> bool {
-        let Some(any) = self.any.filter(|_| self.until <= now) else {
+        let Some(any) = self.any else {
             return false;
         };
+        let is_told = self.changes.as_ref().is_some_and(take);
+        if !is_told && now < self.until {
+            return false;
+        }
         self.until = now + REMEMBERED;
         let before = std::mem::replace(&mut self.addresses, own(any));
         self.addresses != before
+    }
+}
+
+/// A socket that the system tells of changes; reading it never waits.
+fn subscribe() -> nix::Result<OwnedFd> {
+    let netlink = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkRoute,
+    )?;
+    bind(netlink.as_raw_fd(), &NetlinkAddr::new(0, CHANGES))?;
+    Ok(netlink)
+}
+
+/// Takes what the system has told; whether there was anything. What it says is not looked at, only
+/// that it did; so is that it could not say everything (`ENOBUFS`).
+fn take(changes: &OwnedFd) -> bool {
+    let mut taken = false;
+    loop {
+        // One message a read, the rest of it is dropped.
+        match recv(changes.as_raw_fd(), &mut [0], MsgFlags::empty()) {
+            Ok(1..) | Err(Errno::ENOBUFS) => taken = true,
+            Err(Errno::EINTR) => {}
+            Ok(0) | Err(_) => return taken,
+        }
     }
 }
 
@@ -249,15 +294,18 @@ mod tests {
                 announced.addresses(),
                 told(&format!("{} 127.0.0.1", network::HOST))
             );
-            network::address("192.168.7.1/24");
             assert!(!announced.refresh(now));
-            assert!(announced.refresh(now + REMEMBERED));
+            network::address("192.168.7.1/24");
+            assert!(announced.refresh(now));
             let both = told(&format!("{} 192.168.7.1 127.0.0.1", network::HOST));
             assert_eq!(announced.addresses(), both);
-            assert!(!announced.refresh(now + 2 * REMEMBERED));
+            assert!(!announced.refresh(now));
+            // Where the system says nothing of changes, it is asked for them.
+            announced.changes = None;
             // One with a way out comes first.
             network::address("fd77::1/64");
-            assert!(announced.refresh(now + 3 * REMEMBERED));
+            assert!(!announced.refresh(now));
+            assert!(announced.refresh(now + 2 * REMEMBERED));
             let all = told(&format!("fd77::1 {} 192.168.7.1 127.0.0.1", network::HOST));
             assert_eq!(announced.addresses(), all);
         })
