@@ -65,7 +65,7 @@ def late(t, arch="amd64"):
             made = datetime.datetime.fromisoformat(json.load(file)["metadata"]["timestamp"]).timestamp()
         if not made <= clock < made + 3600:
             raise Failed(f"the clock says {time.strftime('%F %T', time.gmtime(clock))}, the image is of {time.strftime('%F %T', time.gmtime(made))}")
-        # With an address to tell, Palabre starts anew, and with a new code.
+        # The console tells everything once more. Palabre has not started anew, and its code is the one of before.
         code = box.said(r"Claim code\s+(\S+)\s", 60 * t.SLACK, since).group(1)
         room = t.claim_and_make_a_room(box, code)
 
