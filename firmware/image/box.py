@@ -5,6 +5,7 @@ Waits for events with a deadline, never for a time to pass. Standard library onl
 
 import contextlib
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -138,20 +139,26 @@ class Box:
         raise Failed("the emulator does not take commands")
 
     def ready(self, within):
-        """Waits for /readyz; seconds since power on. A refused or silent port is asked again at once it can be."""
-        deadline = time.monotonic() + within
-        while time.monotonic() < deadline:
-            asked = time.monotonic()
-            try:
-                with self.opener.open(self.page + "/readyz", timeout=3) as answer:
+        """Waits for /readyz; seconds since power on. Each half second it is asked once more, whatever became of the question before: a
+        port that nobody listens at yet may keep one for seconds."""
+        deadline, good = time.monotonic() + within, []
+
+        def ask():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                with self.opener.open(self.page + "/readyz", timeout=5) as answer:
                     if answer.status == 200:
-                        return time.monotonic() - self.started
-            except (urllib.error.URLError, ConnectionError, TimeoutError, socket.timeout):
-                pass
+                        with self.news:
+                            good.append(time.monotonic() - self.started)
+                            self.news.notify_all()
+
+        while time.monotonic() < deadline:
+            threading.Thread(target=ask, daemon=True).start()
+            with self.news:
+                self.news.wait_for(lambda: good or self.process is None, 0.5)
+                if good:
+                    return good[0]
             if self.process is None:
                 raise Failed("the emulator ended")
-            with self.news:
-                self.news.wait(max(0.05, 0.25 - (time.monotonic() - asked)))
         raise Failed(f"/readyz did not answer well within {within} s")
 
     def fingerprint(self):
