@@ -214,6 +214,7 @@ if [ -n "$disk" ]; then
     SYSTEMD_RELAX_ESP_CHECKS=1 bootctl install --quiet --esp-path=/mnt --no-variables --random-seed=no --make-entry-directory=no \
       --secure-boot-auto-enroll=yes --certificate=/keys/secureboot.crt "$@"
     cp /mnt/loader/keys/auto/*.auth "$into/"' enroll "$w/work/enroll" "${secureboot[@]}" >&2 || die 'the certificate could not be put into the form that firmware takes'
+  # The menu waits a second, in which a key that was tapped before counts too. Longer is easier to meet, and each start is as much longer.
   printf 'timeout 1\neditor no\nauto-firmware no\nauto-entries yes\nsecure-boot-enroll if-safe\nconsole-mode keep\n' >"$out/work/loader.conf"
   boot_name=BOOT$(printf '%s' "$EFI" | tr '[:lower:]' '[:upper:]').EFI
   # 300 MiB: FAT32 below about 260 has too few clusters, and some firmware then does not see it.

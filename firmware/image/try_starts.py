@@ -20,7 +20,7 @@ def choose_other(kit, box, version):
     box.qmp("system_reset")
     box.said(rf"Palabre \S+\+2 +Palabre \S+\+{version} +Boot in", 120 * kit.SLACK, since)
     since = box.mark()
-    # Down: a serial line may cut the sequence of the arrow in two. Any key ends the menu's 2 seconds.
+    # Down: a serial line may cut the sequence of the arrow in two. Any key ends the menu's countdown.
     box.press("j")
     box.said(rf"Palabre \S+\+{version} ", 30 * kit.SLACK, since)
     since = box.mark()
