@@ -4,12 +4,15 @@ import collections
 import hashlib
 import json
 import os
+import socket
 import ssl
 import struct
 import subprocess
+import threading
 import time
 
 import outside
+import trouble
 import try_page
 import try_ports
 from box import FIRMWARE, WORK, Box, Failed, fresh, seen
@@ -18,6 +21,8 @@ from box import FIRMWARE, WORK, Box, Failed, fresh, seen
 NETWORK = f'[network]\naddress = "{outside.INSIDE}/24"\n'
 TIME = '[time]\nntp = ["10.0.2.2"]\nzone = "Europe/Paris"\n'
 CERTIFICATE = '[certificate]\nchain = "box.pem"\nkey = "box.key"\n'
+# Seconds that the time server is ahead of this machine, whose clock the box has when it starts.
+AHEAD = 3 * 3600
 # As IEEE 802.1Q says it in a frame.
 TAGGED = b"\x81\x00"
 
@@ -37,6 +42,23 @@ def taken(kit, box, stick):
     if "refused" in said:
         raise Failed(said)
     box.pull()
+
+
+def time_server():
+    """Answers NTP (RFC 5905, figure 8) where the emulator leads what the box sends to 10.0.2.2."""
+    line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    line.bind(("127.0.0.1", 123))
+
+    def answer():
+        while True:
+            asked, whence = line.recvfrom(512)
+            if len(asked) >= 48:
+                # From 1900, in 1/2^32 s.
+                now = int((time.time() + AHEAD + 2208988800) * 2**32)
+                # Version 4, mode server, stratum 2, exact to 2^-20 s, no delay.
+                line.sendto(struct.pack(">BBBbII4sQ8sQQ", 0x24, 2, asked[2], -20, 0, 0, b"LOCL", now, asked[40:48], now, now), whence)
+
+    threading.Thread(target=answer, daemon=True).start()
 
 
 def tags(path):
@@ -71,6 +93,7 @@ def stick(kit, arch="amd64"):
                     "subjectAltName=DNS:box.example.org", "-keyout", seen(key), "-out", seen(chain)], check=True, capture_output=True)
     with open(chain) as file:
         brought = hashlib.sha256(ssl.PEM_cert_to_DER_cert(file.read())).hexdigest()
+    time_server()
     with Box(arch, kit.out(arch, 1), folder, machine=machine) as box:
         kit.step("version 1 starts and is claimed")
         box.start()
@@ -87,6 +110,12 @@ def stick(kit, arch="amd64"):
             raise Failed(f"another time is kept: {clock}")
         if box.fingerprint().replace(":", "").lower() != brought:
             raise Failed("the certificate of the stick is not served")
+        kit.step(f"its clock becomes that of the time server, {AHEAD // 3600} hours ahead")
+        deadline = time.monotonic() + 60 * kit.SLACK
+        while abs((off := trouble.clock_of(box) - time.time()) - AHEAD) > 10:
+            if time.monotonic() > deadline:
+                raise Failed(f"the box is {off:.0f} s ahead, its time server {AHEAD} s")
+            box.passes(1)
 
         kit.step("it has no way out any more, and carries a call on its network, after a restart too")
         since = box.mark()
