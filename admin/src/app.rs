@@ -1,5 +1,6 @@
 //! What every handler can reach: configuration, store, rooms, door, counters.
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
@@ -30,6 +31,8 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     /// TLS of our own, when there is.
     pub(crate) tls: Option<Arc<Tls>>,
+    /// Where telephones are answered, when they are.
+    pub(crate) sip: Option<SocketAddr>,
     /// Whether the other parts run, for `/readyz`.
     pub(crate) readiness: Vec<Readiness>,
     /// Wrong passwords and claim codes, by source.
@@ -61,6 +64,7 @@ impl App {
             pages,
             metrics,
             tls,
+            sip: parts.sip,
             readiness: parts.readiness,
             sign_ins: Mutex::new(Tries::new(Patience::default())),
             hashing: Semaphore::new(HASHING_AT_ONCE),

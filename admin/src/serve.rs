@@ -64,6 +64,8 @@ pub struct Parts {
     pub appliance: Option<Appliance>,
     /// The door shared with the telephone menu, so that wrong codes count together.
     pub door: Door,
+    /// Where telephones are answered, when they are: told to people unless the configuration names another address.
+    pub sip: Option<SocketAddr>,
     /// Counters of the other parts.
     pub sources: Vec<Source>,
     /// Parts that may end on their own, by name, each with whether it runs: `/readyz` asks them.

@@ -106,10 +106,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     } else {
         None
     };
-    let mut http = config.http.clone();
-    if let (Some(sip), None) = (&sip, &http.sip_address) {
-        http.sip_address = Some(format!("sip:reunion@{}", sip.address()));
-    }
+    let http = config.http.clone();
     let live: Arc<dyn LiveRooms> = Arc::new(engine.clone());
     let appliance = Appliance::new(&config.appliance, folder).map_err(unusable)?;
     let watch = appliance
@@ -137,12 +134,16 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
         appliance,
         door,
         sources,
+        sip: sip.as_ref().map(Sip::address),
         readiness: sip
             .iter()
             .map(|sip| -> Readiness { ("sip", Box::new(sip.is_running())) })
             .collect(),
     };
-    let sip_address = http.sip_address.clone();
+    let telephone = sip.as_ref().map(|sip| {
+        let told = http.sip_address.clone();
+        told.unwrap_or_else(|| palabre_admin::sip_uri(sip.address(), None))
+    });
     let public_url = http.public_url.clone();
     let server = serve(http, parts).await?;
     let lender = Lender {
@@ -162,7 +163,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     let url = public_url.unwrap_or_else(|| server.url());
     announce(
         &url,
-        sip.as_ref().and(sip_address.as_deref()),
+        telephone.as_deref(),
         claim_code.as_ref().map(palabre_admin::Secret::reveal),
         restored.as_ref(),
     );

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::join::Phone;
 use crate::app::App;
+use crate::client::CameTo;
 use crate::problem::{Problem, ProblemBody};
 
 /// Public facts of the box.
@@ -33,12 +34,15 @@ pub(super) struct Facts {
         (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "unavailable"),
     )
 )]
-pub(super) async fn show(State(app): State<App>) -> Result<axum::Json<Facts>, Problem> {
+pub(super) async fn show(
+    State(app): State<App>,
+    came_to: CameTo,
+) -> Result<axum::Json<Facts>, Problem> {
     Ok(axum::Json(Facts {
         version: env!("CARGO_PKG_VERSION"),
         claimed: app.store.access.is_claimed().await?,
         appliance: app.appliance.is_some(),
         languages: ["fr", "en"],
-        phone: Phone::of(&app.config),
+        phone: Phone::of(&app, came_to),
     }))
 }

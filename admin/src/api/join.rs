@@ -11,9 +11,9 @@ use super::auth::signed_in;
 use super::json::Json;
 use super::{named, shown};
 use crate::app::App;
-use crate::client::Client;
-use crate::config::AdminConfig;
+use crate::client::{CameTo, Client};
 use crate::livekit::token;
+use crate::phone::sip_uri;
 use crate::problem::{Problem, ProblemBody};
 use crate::secret::random_text;
 use crate::store::now;
@@ -80,10 +80,12 @@ pub(super) struct Phone {
 }
 
 impl Phone {
-    pub(super) fn of(config: &AdminConfig) -> Self {
+    /// For who came to this address of the machine.
+    pub(super) fn of(app: &App, came_to: CameTo) -> Self {
+        let found = || Some(sip_uri(app.sip?, came_to.0));
         Self {
-            number: config.phone_number.clone(),
-            sip: config.sip_address.clone(),
+            number: app.config.phone_number.clone(),
+            sip: app.config.sip_address.clone().or_else(found),
         }
     }
 }
@@ -106,6 +108,7 @@ impl Phone {
 pub(super) async fn join(
     State(app): State<App>,
     client: Client,
+    came_to: CameTo,
     headers: HeaderMap,
     Json(join): Json<Join>,
 ) -> Result<axum::Json<Joined>, Problem> {
@@ -168,6 +171,6 @@ pub(super) async fn join(
             code: ticket.code.as_str().to_owned(),
             code_shown: ticket.code.grouped(),
         },
-        phone: Phone::of(&app.config),
+        phone: Phone::of(&app, came_to),
     }))
 }

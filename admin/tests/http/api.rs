@@ -157,6 +157,17 @@ async fn a_full_room_is_said_at_the_door_and_a_room_of_the_store_opens_for_its_t
 }
 
 #[tokio::test]
+async fn a_telephone_on_all_addresses_is_told_with_one_that_can_be_called() {
+    let server = Server::start().await;
+    let facts = server.get("/api/v1/box", &[]).await.json();
+    let told = facts["phone"]["sip"].as_str().unwrap();
+    let address = told.strip_prefix("sip:reunion@").unwrap();
+    let address: std::net::SocketAddr = address.parse().unwrap();
+    assert_eq!(address.port(), 5070);
+    assert!(!address.ip().is_unspecified(), "{told}");
+}
+
+#[tokio::test]
 async fn a_code_or_a_link_lets_a_person_in() {
     let server = Server::with(AdminConfig {
         phone_number: Some("+33 1 23 45 67 89".into()),

@@ -20,6 +20,7 @@ async fn a_port_that_is_taken_is_named_with_the_key_to_change() {
         appliance: None,
         door: Door::new(server.store.rooms.directory(), Patience::default()),
         sources: Vec::new(),
+        sip: None,
         readiness: Vec::new(),
     };
     let config = AdminConfig {

@@ -358,6 +358,7 @@ impl Server {
             appliance: None,
             door: Door::new(store.rooms.directory(), Patience::default()),
             sources: Vec::new(),
+            sip: Some(std::net::SocketAddr::from(([0, 0, 0, 0], 5070))),
             readiness: vec![(
                 "sip",
                 Box::new({
