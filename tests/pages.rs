@@ -299,13 +299,14 @@ fn the_page_comes_back_by_itself_and_a_shut_microphone_stays_shut() {
 
 /// Waits until the box has run this of the system's programs.
 fn until_said(bench: &Bench, line: &str) {
+    until(line, || bench.said().iter().any(|said| said == line));
+}
+
+/// Waits until something is so.
+fn until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while !bench.said().iter().any(|said| said == line) {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "{line}: only {:?}",
-            bench.said()
-        );
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "not yet: {what}");
         std::thread::yield_now();
     }
 }
@@ -424,7 +425,10 @@ fn the_box_is_updated_and_set_up_from_its_page() {
     fill(&mut anne, "input[name=password]", PASSWORD);
     anne.call(json!({"do": "press", "key": "Enter"}));
     click(&mut anne, "text=Garder ces réglages");
-    until_said(&bench, "systemctl --no-block try-restart palabre.service");
+    let kept = bench.at("var/box.toml");
+    until("the network is kept", || {
+        std::fs::read_to_string(&kept).is_ok_and(|kept| kept.contains(HOST))
+    });
 
     // The clock and the certificate.
     fill(&mut anne, "input[name=zone]", "Europe/Paris");

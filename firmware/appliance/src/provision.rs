@@ -66,6 +66,9 @@ pub fn serials(root: &Path) -> Vec<String> {
     .collect()
 }
 
+/// Below `/run`: settings with the network that is tried, while one is. What runs is then not what is kept.
+pub const TRIED: &str = "palabre/network.tried";
+
 /// Where provisioning writes.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -185,15 +188,7 @@ pub fn provision(
         Some(Brought { asked, pair, .. }) => (asked.clone().over(kept), pair.clone()),
         None => (kept, None),
     };
-    let vlan = || read(&places.run.join(VLAN)).ok();
-    let vlan_before = vlan();
-    apply(&places.run, &asked)?;
-    let vlan_outlived = vlan_before.is_some() && vlan_before != vlan();
-    write(
-        &places.run.join("palabre/hostname"),
-        &format!("{host}\n"),
-        0o644,
-    )?;
+    // First what a full disk refuses: what is not kept is not put in force.
     if brought.is_some() {
         // It is no longer what was taken last, even if the power goes before this one is taken whole.
         remove(&last)?;
@@ -201,6 +196,26 @@ pub fn provision(
             .map_err(|error| Refused::Io(file.display().to_string(), io::Error::other(error)))?;
         write(&file, &text, 0o600)?;
     }
+    let mut in_force = asked;
+    // A stick says nothing of a network that is tried meanwhile, unless it brings one.
+    if let Some(Brought {
+        asked: Stick { network: None, .. },
+        ..
+    }) = &brought
+    {
+        let tried = read(&places.run.join(TRIED)).unwrap_or_default();
+        let tried = Stick::parse(&tried).unwrap_or_default().network;
+        in_force.network = tried.or(in_force.network);
+    }
+    let vlan = || read(&places.run.join(VLAN)).ok();
+    let vlan_before = vlan();
+    apply(&places.run, &in_force)?;
+    let vlan_outlived = vlan_before.is_some() && vlan_before != vlan();
+    write(
+        &places.run.join("palabre/hostname"),
+        &format!("{host}\n"),
+        0o644,
+    )?;
     let tls = places.state.join(pair::FOLDER);
     pair::tidy(&places.state).map_err(|error| Refused::Io(tls.display().to_string(), error))?;
     let (chain_path, key_path) = (tls.join("certificate.pem"), tls.join("key.pem"));

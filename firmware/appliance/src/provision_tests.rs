@@ -188,6 +188,46 @@ fn what_a_stick_does_not_name_stays() {
     assert!(network().contains("DHCP=yes"));
 }
 
+/// A full `/var` refuses what is to be kept.
+#[test]
+fn a_stick_that_cannot_be_kept_is_not_put_in_force() {
+    let (folder, places) = places();
+    let stick = folder.path().join("stick");
+    let network = places.run.join("systemd/network/10-palabre.network");
+    fs::create_dir_all(places.state.join("box.toml.new/in-the-way")).unwrap();
+    fs::write(
+        stick.join("palabre.toml"),
+        "[network]\naddress = \"192.0.2.10/24\"\n",
+    )
+    .unwrap();
+    let refused = provision(&places, Some(plugged(&stick)), 0).unwrap_err();
+    assert!(matches!(refused, Refused::Io(..)), "{refused:?}");
+    assert!(!network.exists());
+    fs::remove_dir_all(places.state.join("box.toml.new")).unwrap();
+    provision(&places, Some(plugged(&stick)), 0).unwrap();
+    assert!(network.exists());
+}
+
+#[test]
+fn a_stick_leaves_a_network_that_is_tried_in_force_unless_it_brings_one() {
+    let (folder, places) = places();
+    let stick = folder.path().join("stick");
+    let bring = |text: &str| {
+        fs::write(stick.join("palabre.toml"), text).unwrap();
+        provision(&places, Some(plugged(&stick)), 0).unwrap();
+        let file = places.run.join("systemd/network/10-palabre.network");
+        fs::read_to_string(file).unwrap()
+    };
+    bring("[network]\naddress = \"192.0.2.10/24\"\n");
+    let tried = "[network]\naddress = \"192.0.2.20/24\"\n";
+    fs::create_dir_all(places.run.join("palabre")).unwrap();
+    fs::write(places.run.join(TRIED), tried).unwrap();
+    assert!(bring("[time]\nntp = [\"192.0.2.123\"]\n").contains("192.0.2.20"));
+    let kept = fs::read_to_string(places.state.join("box.toml")).unwrap();
+    assert!(kept.contains("192.0.2.10") && kept.contains("192.0.2.123"));
+    assert!(bring("[network]\naddress = \"192.0.2.30/24\"\n").contains("192.0.2.30"));
+}
+
 #[test]
 fn a_stick_that_was_left_in_does_not_undo_what_was_set_since() {
     let (folder, places) = places();

@@ -88,7 +88,6 @@ pub(super) async fn attempt(
 /// Keep the network that is tried.
 ///
 /// When that has a fixed address, the request must come to it: otherwise nobody has shown that it works.
-/// When no address of before is left, Palabre starts anew.
 #[utoipa::path(
     post, path = "/api/v1/appliance/network/confirm", tag = "appliance", security(("session" = []), ("bearer" = [])),
     responses(

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use palabre_appliance::certificate;
 use palabre_appliance::history::replace;
 use palabre_appliance::kept;
-use palabre_appliance::provision::{self, Network, Stick, Time, apply};
+use palabre_appliance::provision::{self, Network, Stick, TRIED, Time, apply};
 use palabre_appliance::service::{NetworkState, Port, Storage, TimeState, Tried};
 
 use super::Service;
@@ -31,9 +31,8 @@ impl Settings<'_> {
         self.0.state.with_file_name("box.toml")
     }
 
-    /// Exists while a network is tried: what runs is not what is kept.
     fn mark(&self) -> PathBuf {
-        self.0.run.join("palabre/network.tried")
+        self.0.run.join(TRIED)
     }
 
     /// What is kept, as far as it is understood, as at the start of the box.
@@ -164,11 +163,6 @@ impl Service {
         };
         let settings = self.settings();
         let kept = settings.kept();
-        let reach = |network: Option<&Network>| {
-            let network = network.cloned().unwrap_or_default();
-            (network.address, network.vlan, network.interface)
-        };
-        let is_moved = reach(kept.network.as_ref()) != reach(Some(&tried.network));
         settings.keep(&Stick {
             network: Some(tried.network.clone()),
             ..kept
@@ -176,11 +170,7 @@ impl Service {
         *trial = None;
         let _ = fs::remove_file(settings.mark());
         self.confirmed.notify_all();
-        match is_moved {
-            // As when a network changes by itself: no meeting is left, and the console tells the address.
-            true => systemctl(&["try-restart", "palabre.service"]),
-            false => Ok(()),
-        }
+        Ok(())
     }
 
     pub(super) fn revert_network(&self) -> Result<(), Failed> {
