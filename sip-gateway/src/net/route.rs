@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-/// How long a route is remembered. Longer asks the system less often, shorter follows a changed network sooner.
-const REMEMBERED: Duration = Duration::from_secs(30);
+/// How long a route is remembered. Longer asks the system less often, shorter follows a changed network sooner: as long as the
+/// engine remembers the addresses that browsers are told.
+const REMEMBERED: Duration = Duration::from_secs(5);
 
 /// Peers remembered. Above it all are forgotten, which costs one system call each.
 const PEERS: usize = 4_096;
