@@ -158,7 +158,8 @@ printf '%s\n' "$roothash" >"$out/roothash"
 # A damaged data partition is repaired without a question: there is nobody to ask. Credentials would come from the SMBIOS strings of the
 # machine, from its hypervisor and from the EFI system partition, none of which anybody has signed, and systemd makes network settings,
 # files and whole units of them: the box takes its settings from its administrator and from a stick.
-cmdline="palabre.roothash=$roothash panic=10 fsck.repair=yes systemd.gpt_auto=no systemd.import_credentials=no systemd.machine_id=firmware console=tty0 console=$serial quiet loglevel=4 systemd.show_status=no"
+# Processors run at full speed: waking up slowly costs packets their time.
+cmdline="palabre.roothash=$roothash cpufreq.default_governor=performance panic=10 fsck.repair=yes systemd.gpt_auto=no systemd.import_credentials=no systemd.machine_id=firmware console=tty0 console=$serial quiet loglevel=4 systemd.show_status=no"
 
 # --- initrd: our PID 1, what finds a disk, and the line again: nothing may be added to it
 initrd=$out/work/initrd
@@ -214,7 +215,7 @@ if [ -n "$disk" ]; then
     SYSTEMD_RELAX_ESP_CHECKS=1 bootctl install --quiet --esp-path=/mnt --no-variables --random-seed=no --make-entry-directory=no \
       --secure-boot-auto-enroll=yes --certificate=/keys/secureboot.crt "$@"
     cp /mnt/loader/keys/auto/*.auth "$into/"' enroll "$w/work/enroll" "${secureboot[@]}" >&2 || die 'the certificate could not be put into the form that firmware takes'
-  # The menu waits a second, in which a key that was tapped before counts too. Longer is easier to meet, and each start is as much longer.
+  # The menu waits a second for a key. Longer is easier to meet, and each start is as much longer.
   printf 'timeout 1\neditor no\nauto-firmware no\nauto-entries yes\nsecure-boot-enroll if-safe\nconsole-mode keep\n' >"$out/work/loader.conf"
   boot_name=BOOT$(printf '%s' "$EFI" | tr '[:lower:]' '[:upper:]').EFI
   # 300 MiB: FAT32 below about 260 has too few clusters, and some firmware then does not see it.
