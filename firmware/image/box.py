@@ -3,6 +3,7 @@
 Waits for events with a deadline, never for a time to pass. Standard library only.
 """
 
+import codecs
 import contextlib
 import hashlib
 import http.client
@@ -69,11 +70,12 @@ class Box:
 
     def _read(self, process):
         log = open(os.path.join(self.folder, "serial.log"), "ab", buffering=0)
-        begun = ""
+        # A letter that a piece only begins is read with the next one, too.
+        begun, whole = "", codecs.getincrementaldecoder("utf-8")("replace")
         for chunk in iter(lambda: process.stdout.read1(4096), b""):
             log.write(chunk)
             with self.news:
-                raw = begun + chunk.decode("utf-8", "replace")
+                raw = begun + whole.decode(chunk)
                 # A sequence that this piece only begins is read with the next one.
                 begun = BEGUN.search(raw).group(0)
                 self.text += ESCAPES.sub("", raw.removesuffix(begun))

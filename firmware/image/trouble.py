@@ -52,6 +52,7 @@ def late(t, arch="amd64"):
         box.control(30)
         box.qmp("set_link", name=LINK, up=False)
         box.said(r"No network yet", 90 * t.SLACK)
+        before = box.said(r"Claim code\s+(\S+)\s", 30 * t.SLACK).group(1)
         t.step("the cable comes: the console says the address, the page answers, the clock is not before the image")
         since = box.mark()
         plugged = time.monotonic()
@@ -65,8 +66,10 @@ def late(t, arch="amd64"):
             made = datetime.datetime.fromisoformat(json.load(file)["metadata"]["timestamp"]).timestamp()
         if not made <= clock < made + 3600:
             raise Failed(f"the clock says {time.strftime('%F %T', time.gmtime(clock))}, the image is of {time.strftime('%F %T', time.gmtime(made))}")
-        # The console tells everything once more. Palabre has not started anew, and its code is the one of before.
+        # The console tells everything once more. Had Palabre started anew, its code would be another.
         code = box.said(r"Claim code\s+(\S+)\s", 60 * t.SLACK, since).group(1)
+        if code != before:
+            raise Failed("Palabre has started anew because the network came")
         room = t.claim_and_make_a_room(box, code)
 
         t.step("the start of the data partition is destroyed: it is repaired without a question, the room is there")

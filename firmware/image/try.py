@@ -38,6 +38,9 @@ def life(arch):
         kit.page_is_encrypted(box, fingerprint)
         kit.step("claimed with the code of the serial line; a wrong code is refused; a room is made")
         room = kit.claim_and_make_a_room(box)
+        status, facts = box.api("GET", "/api/v1/box")
+        if status != 200 or facts["phone"]["sip"] != f"sip:reunion@{outside.INSIDE}:5060":
+            raise Failed(f"telephones are told to call another address: {status} {facts}")
         kit.note("memory in use at idle", box.memory_used(), "MiB", 150)
         for what, version, name, target in [("disk image, compressed", 1, f"palabre-{arch}-core-1.img.zst", 170),
                                             ("update bundle", 2, f"palabre-{arch}-core-2.plbu", 180)]:

@@ -132,6 +132,7 @@ def room(kit, arch="amd64"):
         wanted = {
             "loudspeaker": r"alsa_output\.usb-\S+",
             "microphone": r"alsa_input\.\S+",
+            "power of the speakerphone": r"on",
             "data of the program": r"closed",
             "network from the system": r"open",
             "network from the screen": r"closed",
