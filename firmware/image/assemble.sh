@@ -143,6 +143,13 @@ opens=$(find "$tree"/usr/{bin,sbin} "$tree"/usr/lib/openssh "$tree"/{etc,usr/lib
 [ -z "$opens" ] || die "this would let people log in:$opens"
 rm -rf "${tree:?}/var"/* "$tree/usr/share/dbus-1/system-services/org.freedesktop.login1.service"
 
+# What is ours bears the date of the commit, and not the one of a checkout, from which mkfs.erofs takes nothing but what is later: the
+# same bytes come of it everywhere, and the clock of a box without a battery starts at that date.
+for from in "$IMAGE/overlay" "$IMAGE/overlay.$flavour" ${extra:+"$extra"}; do
+  [ -d "$from" ] || continue
+  (cd -- "$from" && find . -print0) | (cd -- "$tree" && xargs -0 touch -h -c -d "@$SOURCE_DATE_EPOCH")
+done
+
 # --- read-only root and its hash tree
 uuid_of() { printf '%s' "$1" | sha256sum | sed -E 's/^(.{8})(.{4})(.{4})(.{4})(.{12}).*/\1-\2-\3-\4-\5/'; }
 tool mkfs.erofs -z"${EROFS:-lz4hc,level=12}" -C65536 -Efragments,ztailpacking --all-time -T"$SOURCE_DATE_EPOCH" --all-root \
