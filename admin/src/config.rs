@@ -32,7 +32,7 @@ palabre_engine::settings! {
         /// Telephone number of the box, as shown to people; unset = not shown.
         pub phone_number: Option<String> = None,
         /// SIP address of the box, as shown to people. Unset: where calls are taken, at the address of this machine that the
-        /// person reached.
+        /// person reached; not shown when none are.
         pub sip_address: Option<String> = None,
         /// How long an administrator stays signed in.
         pub session_lifetime: Span = Span::from_secs(12 * 3600),
