@@ -258,11 +258,13 @@ class Box:
         """MiB in use in the guest (MemTotal - MemAvailable), by the balloon's count."""
         device = next(d["name"] for d in self.qmp("qom-list", path="/machine/peripheral") if d["name"] == "balloon")
         path = f"/machine/peripheral/{device}"
+        # The driver left a count when it came up, which says nothing of now.
+        old = self.qmp("qom-get", path=path, property="guest-stats")["last-update"]
         self.qmp("qom-set", path=path, property="guest-stats-polling-interval", value=1)
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
             count = self.qmp("qom-get", path=path, property="guest-stats")
-            if count["last-update"]:
+            if count["last-update"] > old:
                 stats = count["stats"]
                 return (stats["stat-total-memory"] - stats["stat-available-memory"]) / 2**20
             with self.news:

@@ -60,5 +60,7 @@ if [ "$asked" = full ]; then
   "$fw" prepare --arch arm64
   "$IMAGE/assemble.sh" --arch arm64 --version 1 --overlay "$overlays/sound"
   "$IMAGE/assemble.sh" --arch arm64 --version 2 --overlay "$overlays/sound" --only-bundle
+  "$fw" prepare --arch arm64 --flavour room
+  "$IMAGE/assemble.sh" --arch arm64 --flavour room --version 1 --overlay "$overlays/room"
 fi
 exec python3 "$IMAGE/try.py" "$asked" "$@"

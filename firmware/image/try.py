@@ -91,7 +91,8 @@ SCENARIOS = {
     "alone": lambda: trouble.alone(kit),
     "filled": lambda: trouble.full(kit),
     "browser": lambda: try_room.browser(kit),
-    "room": lambda: try_room.room(kit),
+    "room": lambda: try_room.room(kit, "amd64"),
+    "room-arm64": lambda: try_room.room(kit, "arm64"),
     "arm64": lambda: life("arm64"),
 }
 
@@ -99,7 +100,7 @@ SCENARIOS = {
 # Their figures have targets for a machine that does nothing else: they run first, and alone.
 ALONE = ["life", "arm64"]
 # Those that take longest begin first, so that no lane is left with one of them at the end.
-LONGEST = ["power", "written", "guarded", "broken", "room"]
+LONGEST = ["power", "written", "guarded", "broken", "room", "room-arm64"]
 
 
 def one(name):

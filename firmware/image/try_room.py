@@ -1,8 +1,8 @@
 """What `fw test --full` does to a box with a screen: it starts to the page, and the screen is looked at; and the browser of
 its root meets a page that tries what it may, at the speed of this machine.
 
-Pictures of the screen are kept in the folder test/room of the work folder, for people to look at too. Chromium is slow in
-emulation, so that waits are long; each ends with what it waits for.
+Pictures of the screen are kept in the folders test/room and test/room-arm64 of the work folder, for people to look at too.
+Chromium is slow in emulation, so that waits are long; each ends with what it waits for.
 """
 
 import collections
@@ -31,7 +31,8 @@ BUTTON_PIXELS, LINK_PIXELS = 2_000, 50
 # A speakerphone and, for its microphone, a sound card on the board: QEMU's USB card only plays.
 SOUND = ["-audiodev", "none,id=sound", "-device", "usb-audio,audiodev=sound,bus=xhci.0",
          "-device", "intel-hda", "-device", "hda-duplex,audiodev=sound"]
-SCREEN = ["-device", "virtio-vga,xres=1280,yres=720", "-device", "usb-kbd,bus=xhci.0", "-device", "usb-tablet,bus=xhci.0"]
+SCREEN = {arch: ["-device", f"{card},xres=1280,yres=720", "-device", "usb-kbd,bus=xhci.0", "-device", "usb-tablet,bus=xhci.0"]
+          for arch, card in {"amd64": "virtio-vga", "arm64": "virtio-gpu-pci"}.items()}
 MEMORY = 3072
 
 
@@ -107,17 +108,17 @@ def outside():
     return listener.getsockname()[1]
 
 
-def room(kit, arch="amd64"):
+def room(kit, arch):
     """A new box shows how to claim it, then the meetings page, to a browser that reaches nothing but the box."""
     name = f"{arch}-room-1"
     image = os.path.join(WORK, "out", name, f"palabre-{name}.img")
     kit.note("room: disk image, compressed", os.path.getsize(image + ".zst") / 2**20, "MiB", 480)
     kit.note("room: update bundle", os.path.getsize(image.removesuffix(".img") + ".plbu") / 2**20, "MiB", 500)
     port = outside()
-    with Box(arch, image, fresh(os.path.join(WORK, "test", "room")), mem=MEMORY) as box:
+    with Box(arch, image, fresh(os.path.join(WORK, "test", kit.scenario)), mem=MEMORY) as box:
         kit.step("a box with a screen starts")
         # What the report of the image's test overlay connects to.
-        box.start(*SCREEN, *SOUND, "-fw_cfg", f"name=opt/palabre/outside,string={port}")
+        box.start(*SCREEN[arch], *SOUND, "-fw_cfg", f"name=opt/palabre/outside,string={port}")
         kit.note("room: power on to /readyz", box.ready(120 * kit.SLACK), "s")
         code = box.said(r"Claim code\s+(\S+)\s", 60 * kit.SLACK).group(1)
         kit.note("room: power on to how to claim it on the screen", shown(box, "claim", is_claim, 300 * kit.SLACK), "s", 90)
