@@ -191,6 +191,14 @@ fn a_network_of_which_guests_are_told_nothing_is_ice() {
         let program = start(&[bind, ("PALABRE__MEDIA__ANNOUNCED", "127.0.0.1:7880")]);
         let said = fails("ice", program.folder(), &[bind]);
         assert!(said.contains("media.announced"), "{said}");
+        drop(program);
+        let program = start(&[bind]);
+        let announced = ("PALABRE__MEDIA__ANNOUNCED", "192.0.2.77:7880");
+        let said = fails("ice", program.folder(), &[bind, announced]);
+        assert!(said.contains("not told 192.0.2.77:7880"), "{said}");
+        let advertised = ("PALABRE__SIP__ADVERTISE", "192.0.2.77");
+        let said = fails("sip", program.folder(), &[bind, advertised]);
+        assert!(said.contains("and not 192.0.2.77"), "{said}");
     });
     moved.join().expect("all of it is true");
 }

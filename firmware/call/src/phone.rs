@@ -1,7 +1,7 @@
 //! A telephone that speaks SIP over UDP: one outgoing call with one codec, no registration.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -48,6 +48,7 @@ pub struct Phone {
     dialog: DialogId,
     standing: Standing,
     is_translated: bool,
+    told: Option<IpAddr>,
     /// Its sound; of use once it is [`Talking`](Standing::Talking).
     pub line: Line,
 }
@@ -114,6 +115,7 @@ impl Phone {
             dialog,
             standing: Standing::Calling,
             is_translated,
+            told: None,
             line: Line::new(rtp, server)?,
         };
         phone.settle();
@@ -123,6 +125,11 @@ impl Phone {
     /// How the call stands.
     pub fn standing(&self) -> Standing {
         self.standing
+    }
+
+    /// The address at which the server awaits sound, as it named it last.
+    pub fn told(&self) -> Option<IpAddr> {
+        self.told
     }
 
     /// Handles what has come, and runs timers.
@@ -176,6 +183,7 @@ impl Phone {
                 self.line.format = (media.payload_type, codec.clock_rate() / 50);
                 self.line.receives = media.receive_payload_type;
                 self.line.remote = media.remote;
+                self.told = Some(media.remote.ip());
                 if self.is_translated {
                     self.line.remote.set_ip(self.server.ip());
                 }

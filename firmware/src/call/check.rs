@@ -51,6 +51,7 @@ pub(crate) fn make(
     if place.is_on_network {
         leads_elsewhere(call.talker.guest.publisher.candidates())?;
     }
+    names(&place.announced, call.talker.guest.publisher.candidates())?;
     let telephone = match &place.telephone {
         Some(telephone) => Some(call.telephone(telephone, &lent.code)?),
         None => None,
@@ -99,6 +100,14 @@ impl Call {
         })?;
         self.caller = Some(caller);
         let answered = self.until(|call| call.is_answered())?;
+        if let Some(advertised) = telephone.advertised
+            && let Some(told) = self.caller()?.phone.told()
+            && told != advertised
+        {
+            let why =
+                format!("telephones are told {told}, and not {advertised}, as sip.advertise says");
+            return Err(Failure::new(Step::Sip, why));
+        }
         self.listener.forget();
         let heard = self.until(|call| call.everybody_is_heard())?;
         let called = Called {
@@ -247,6 +256,19 @@ fn leads_elsewhere(candidates: &[SocketAddr]) -> Result<(), Failure> {
     let sentence = "guests on other machines get no media: the program tells them loopback addresses only, although \
                     this machine has a network (set media.announced)";
     Err(Failure::new(Step::Ice, sentence))
+}
+
+/// Whether guests are told each address that `media.announced` gives.
+fn names(announced: &[SocketAddr], candidates: &[SocketAddr]) -> Result<(), Failure> {
+    match announced.iter().find(|wanted| !candidates.contains(wanted)) {
+        None => Ok(()),
+        Some(wanted) => Err(Failure::new(
+            Step::Ice,
+            format!(
+                "guests are not told {wanted}, which media.announced gives, but {candidates:?}"
+            ),
+        )),
+    }
 }
 
 /// Whether the connection stands; if not, the step it is at.

@@ -135,7 +135,7 @@ impl Caller {
                 telephone.address,
                 code,
                 telephone.codec,
-                telephone.is_translated,
+                telephone.advertised.is_some(),
             )?,
             ear: Ear::new(rate),
             encoder: Encoder::new(codec),

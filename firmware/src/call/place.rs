@@ -22,16 +22,18 @@ const CODECS: [Codec; 4] = [Codec::Pcma, Codec::Pcmu, Codec::G722, Codec::Opus];
 pub(crate) struct Telephone {
     pub(crate) address: SocketAddr,
     pub(crate) codec: Codec,
-    /// The program names addresses of another network.
-    pub(crate) is_translated: bool,
+    /// The address that the program must name, of another network: sound is sought where its SIP is.
+    pub(crate) advertised: Option<IpAddr>,
 }
 
 /// Every door of the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) site: Site,
     /// Other machines can reach this one, and the program must tell guests where: nobody told it what to tell.
     pub(crate) is_on_network: bool,
+    /// What it must tell guests, when somebody told it what to tell.
+    pub(crate) announced: Vec<SocketAddr>,
     /// `None` when telephones cannot call.
     pub(crate) telephone: Option<Telephone>,
 }
@@ -50,7 +52,7 @@ impl Place {
             Some(bound) => Some(Telephone {
                 address: reachable(bound),
                 codec: codec(&config.sip.codecs)?,
-                is_translated: config.sip.advertise.is_some(),
+                advertised: config.sip.advertise,
             }),
             None if config.sip.enabled => {
                 return Err(Failure::new(
@@ -68,6 +70,7 @@ impl Place {
                 from,
             },
             is_on_network: is_on_network(media, own),
+            announced: media.announced.clone(),
             telephone,
         })
     }
@@ -138,7 +141,8 @@ mod tests {
         let telephone = place.telephone.unwrap();
         assert_eq!(telephone.address, address("127.0.0.1:5060"));
         assert_eq!(telephone.codec, Codec::Pcma);
-        assert!(!telephone.is_translated);
+        assert_eq!(telephone.advertised, None);
+        assert_eq!(place.announced, []);
         let six = Place::of(&config, &ways("[::]:80", Some("192.0.2.1:5060")), &[]).unwrap();
         assert_eq!(six.site.http, address("[::1]:80"));
         assert_eq!(six.telephone.unwrap().address, address("192.0.2.1:5060"));
@@ -154,7 +158,8 @@ mod tests {
         let place = Place::of(&config, &ways("127.0.0.1:80", Some("0.0.0.0:5060")), &[]).unwrap();
         assert_eq!(place.site.media, Some(address("127.0.0.1:7880")));
         let telephone = place.telephone.unwrap();
-        assert!(telephone.is_translated);
+        assert_eq!(telephone.advertised, config.sip.advertise);
+        assert_eq!(place.announced, config.engine.media.announced);
         assert_eq!(telephone.codec, Codec::Pcmu);
     }
 
