@@ -3,6 +3,7 @@
 //! This is the only place that knows all of them; it decides nothing about rooms, media or calls.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,21 +129,26 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
             None => store.told(),
         }
     }
+    // Telephones of another network reach it where somebody said that they do.
+    let dialled = sip.as_ref().map(|sip| {
+        let bound = sip.address();
+        SocketAddr::new(config.sip.advertise.unwrap_or(bound.ip()), bound.port())
+    });
     let parts = Parts {
         store: store.clone(),
         live,
         appliance,
         door,
         sources,
-        sip: sip.as_ref().map(Sip::address),
+        sip: dialled,
         readiness: sip
             .iter()
             .map(|sip| -> Readiness { ("sip", Box::new(sip.is_running())) })
             .collect(),
     };
-    let telephone = sip.as_ref().map(|sip| {
+    let telephone = dialled.map(|dialled| {
         let told = http.sip_address.clone();
-        told.unwrap_or_else(|| palabre_admin::sip_uri(sip.address(), None))
+        told.unwrap_or_else(|| palabre_admin::sip_uri(dialled, None))
     });
     let public_url = http.public_url.clone();
     let server = serve(http, parts).await?;
@@ -151,7 +157,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
         live: Arc::new(engine.clone()),
         ways: Ways {
             http: server.address(),
-            sip: sip.as_ref().map(Sip::address),
+            sip: dialled,
         },
         longest: synthetic::LONGEST,
     };
