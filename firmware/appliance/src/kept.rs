@@ -4,6 +4,10 @@
 //! read for what it still says: a box that came back from a newer version must find its network, and
 //! nobody is there to be told of a field that this one does not know.
 
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
 use toml::{Table, Value};
 
 use crate::bundle::printable;
@@ -20,6 +24,15 @@ const KEYS: [(&str, &[&str]); 3] = [
 ];
 /// The longest name that is said, in characters.
 const MAX_NAME: usize = 64;
+
+/// Waits until nobody else reads the settings in `folder` to write them changed; others wait while this
+/// file is open. A stick and an administrator may each change a section at the same time.
+pub fn alone(folder: &Path) -> io::Result<File> {
+    std::fs::create_dir_all(folder)?;
+    let folder = File::open(folder)?;
+    rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive)?;
+    Ok(folder)
+}
 
 /// Reads kept settings. Answers too what is passed over: names of keys, of a section whose values are
 /// not understood, or of the file.

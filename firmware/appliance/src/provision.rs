@@ -66,7 +66,8 @@ pub fn serials(root: &Path) -> Vec<String> {
     .collect()
 }
 
-/// Below `/run`: settings with the network that is tried, while one is. What runs is then not what is kept.
+/// Below `/run`: settings with the network that is tried, while one is. What runs is then not what is kept. Gone when it was
+/// confirmed, went back, or gave way to a stick's.
 pub const TRIED: &str = "palabre/network.tried";
 
 /// Where provisioning writes.
@@ -183,6 +184,8 @@ pub fn provision(
         None => None,
     };
     let file = places.state.join("box.toml");
+    let alone = kept::alone(&places.state)
+        .map_err(|error| Refused::Io(places.state.display().to_string(), error))?;
     let (kept, passed_over) = kept::read(&read(&file).unwrap_or_default());
     let (asked, mut certificate) = match &brought {
         Some(Brought { asked, pair, .. }) => (asked.clone().over(kept), pair.clone()),
@@ -196,13 +199,11 @@ pub fn provision(
             .map_err(|error| Refused::Io(file.display().to_string(), io::Error::other(error)))?;
         write(&file, &text, 0o600)?;
     }
+    drop(alone);
     let mut in_force = asked;
-    // A stick says nothing of a network that is tried meanwhile, unless it brings one.
-    if let Some(Brought {
-        asked: Stick { network: None, .. },
-        ..
-    }) = &brought
-    {
+    // A stick says nothing of a network that is tried meanwhile, unless it brings one: that is what was wanted last.
+    let brings_network = matches!(&brought, Some(brought) if brought.asked.network.is_some());
+    if brought.is_some() && !brings_network {
         let tried = read(&places.run.join(TRIED)).unwrap_or_default();
         let tried = Stick::parse(&tried).unwrap_or_default().network;
         in_force.network = tried.or(in_force.network);
@@ -210,6 +211,9 @@ pub fn provision(
     let vlan = || read(&places.run.join(VLAN)).ok();
     let vlan_before = vlan();
     apply(&places.run, &in_force)?;
+    if brings_network {
+        remove(&places.run.join(TRIED))?;
+    }
     let vlan_outlived = vlan_before.is_some() && vlan_before != vlan();
     write(
         &places.run.join("palabre/hostname"),

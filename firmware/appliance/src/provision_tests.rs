@@ -226,6 +226,7 @@ fn a_stick_leaves_a_network_that_is_tried_in_force_unless_it_brings_one() {
     let kept = fs::read_to_string(places.state.join("box.toml")).unwrap();
     assert!(kept.contains("192.0.2.10") && kept.contains("192.0.2.123"));
     assert!(bring("[network]\naddress = \"192.0.2.30/24\"\n").contains("192.0.2.30"));
+    assert!(!places.run.join(TRIED).exists());
 }
 
 #[test]

@@ -171,6 +171,29 @@ fn a_network_that_nobody_confirms_goes_back_by_itself() {
 }
 
 #[test]
+fn a_stick_with_a_network_ends_a_trial() {
+    let bench = Bench::new();
+    let service = serve(&bench, "3600");
+    let socket = &service.socket;
+    done(socket, &Request::TryNetwork(settings(OTHER)));
+    fs::create_dir(bench.at("usb")).unwrap();
+    let text = "[network]\naddress = \"192.0.2.30/24\"\n";
+    fs::write(bench.at("usb/palabre.toml"), text).unwrap();
+    let (root, usb) = (bench.text("root"), bench.text("usb"));
+    bench.good(&["provision", "--root", &root, "--usb", &usb]);
+    assert_eq!(network(socket).tried, None);
+    refused(socket, &Request::ConfirmNetwork, "network-not-tried");
+    let zone: Time = serde_json::from_str(r#"{"zone":"Europe/Paris"}"#).unwrap();
+    done(socket, &Request::SetTime(zone));
+    assert!(in_force(&bench).contains("192.0.2.30"));
+    let kept = fs::read_to_string(bench.at("var/box.toml")).unwrap();
+    assert!(
+        kept.contains("192.0.2.30") && kept.contains("Europe/Paris"),
+        "{kept}"
+    );
+}
+
+#[test]
 fn a_trial_that_cannot_begin_leaves_the_one_before_to_end_by_itself() {
     let bench = Bench::new();
     let service = serve(&bench, "3");

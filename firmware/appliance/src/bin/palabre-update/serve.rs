@@ -284,7 +284,9 @@ impl Service {
     }
 
     fn trial(&self) -> MutexGuard<'_, Option<settings::Trial>> {
-        self.trial.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut trial = self.trial.lock().unwrap_or_else(PoisonError::into_inner);
+        self.forget_replaced(&mut trial);
+        trial
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {

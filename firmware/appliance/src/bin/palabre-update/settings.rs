@@ -41,6 +41,13 @@ impl Settings<'_> {
         kept::read(&text).0
     }
 
+    /// Others who change what is kept wait while this is open.
+    fn alone(&self) -> Result<fs::File, Failed> {
+        let folder = self.file().with_file_name("");
+        kept::alone(&folder)
+            .map_err(|error| Failed::said("settings", format!("{}: {error}", folder.display())))
+    }
+
     fn keep(&self, settings: &Stick) -> Result<(), Failed> {
         let text = toml::to_string(settings).map_err(|error| Failed::said("settings", error))?;
         let file = self.file();
@@ -67,6 +74,13 @@ impl Settings<'_> {
 impl Service {
     fn settings(&self) -> Settings<'_> {
         Settings(&self.places)
+    }
+
+    /// A stick that brought a network ended the trial: its network is in force, and kept.
+    pub(super) fn forget_replaced(&self, trial: &mut Option<Trial>) {
+        if trial.is_some() && !self.settings().mark().exists() {
+            *trial = None;
+        }
     }
 
     /// After a start: a network that was tried when the service ended was not confirmed.
@@ -153,6 +167,7 @@ impl Service {
             }
             let waited = self.confirmed.wait_timeout(trial, left);
             trial = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+            self.forget_replaced(&mut trial);
         }
     }
 
@@ -162,11 +177,13 @@ impl Service {
             return Err(Failed::said("network-not-tried", "no network is tried now"));
         };
         let settings = self.settings();
+        let alone = settings.alone()?;
         let kept = settings.kept();
         settings.keep(&Stick {
             network: Some(tried.network.clone()),
             ..kept
         })?;
+        drop(alone);
         *trial = None;
         let _ = fs::remove_file(settings.mark());
         self.confirmed.notify_all();
@@ -199,11 +216,13 @@ impl Service {
             checked.map_err(|refused| Failed::said("time-invalid", refused))?;
         }
         let settings = self.settings();
+        let alone = settings.alone()?;
         let kept = Stick {
             time: (!says_nothing).then_some(time),
             ..settings.kept()
         };
         settings.keep(&kept)?;
+        drop(alone);
         // A network that is tried stays in force, and must not go back while this is written.
         let trial = self.trial();
         let network = trial.as_ref().map(|trial| trial.network.clone());
