@@ -9,6 +9,7 @@ import os
 import struct
 import time
 
+import outside
 from box import WORK, Box, Failed, fresh, seen, tool
 
 LINK = "net"
@@ -71,6 +72,8 @@ def late(t, arch="amd64"):
         if code != before:
             raise Failed("Palabre has started anew because the network came")
         room = t.claim_and_make_a_room(box, code)
+        t.step("guests and telephones are told the address that came, and hear each other")
+        print(f"      {json.dumps(outside.call(box, room, 15 * t.SLACK))}", flush=True)
 
         t.step("the start of the data partition is destroyed: it is repaired without a question, the room is there")
         box.kill()
