@@ -154,6 +154,26 @@ fn the_key_is_the_same_until_the_box_is_claimed_and_forgotten_then() {
     assert!(!sealed.console(CLAIMED).contains("Recovery"));
 }
 
+/// systemd does not look at what Palabre says while it has the console speak.
+#[test]
+fn a_claim_while_the_console_speaks_is_not_missed() {
+    let sealed = Sealed::new();
+    assert!(sealed.starts(None));
+    sealed.write("claim", "  Claimed     it is\n");
+    sealed.script(
+        "bin/palabre-update",
+        "[ ! -e \"$PALABRE_ROOT/claim\" ] || {\n\
+         cat \"$PALABRE_ROOT/claim\" >>\"$PALABRE_ROOT/run/palabre/console/announce\"\n\
+         rm \"$PALABRE_ROOT/claim\"\n\
+         }",
+    );
+    sealed.write("run/palabre/console/announce", UNCLAIMED);
+    assert!(sealed.run("console", &[], "").status.success());
+    for file in ["run/palabre/console/recovery", "var/lib/palabre/recovery"] {
+        assert!(!sealed.at(file).exists(), "{file}");
+    }
+}
+
 #[test]
 fn a_power_cut_anywhere_leaves_a_key_that_opens_or_makes_one() {
     let mut was_cut = 0;
