@@ -145,7 +145,7 @@ def asked(kit, arch="amd64"):
 
 
 def settings(kit, arch="amd64"):
-    """Network, time, certificate, storage, support bundle, factory reset."""
+    """Network, time, certificate, storage, support bundle, factory reset, shutdown."""
     with Box(arch, kit.out(arch, 1), fresh(os.path.join(WORK, "test", "settings"))) as box:
         kit.step("version 1 starts and is claimed")
         box.start()
@@ -165,6 +165,17 @@ def settings(kit, arch="amd64"):
         kit.note("a wrong network goes back after", time.monotonic() - began, "s", 150)
         if ask(box, "GET", "/network")["kept"].get("address"):
             raise Failed("the wrong network was kept")
+
+        kit.step("one that somebody came through and confirmed stays")
+        fixed = {"dhcp": False, "address": f"{outside.INSIDE}/24", "gateway": "10.0.2.2"}
+        ask(box, "PUT", "/network", fixed)
+        until(box, "the fixed address answers", lambda state: True, 60 * kit.SLACK)
+        if ask(box, "GET", "/network").get("tried") is None:
+            raise Failed("the fixed address is not tried")
+        ask(box, "POST", "/network/confirm")
+        network = ask(box, "GET", "/network")
+        if network.get("tried") is not None or network["kept"].get("address") != fixed["address"]:
+            raise Failed(f"the fixed address was not kept: {network}")
 
         kit.step("time, certificate, storage; the support bundle names nobody")
         ask(box, "PUT", "/time", {"ntp": ["192.0.2.123"], "zone": "Europe/Paris"})
@@ -207,3 +218,8 @@ def settings(kit, arch="amd64"):
             raise Failed("the claim code is the old one")
         box.ready(15 * kit.SLACK)
         kit.claim_and_make_a_room(box, new)
+        kit.step("it is shut down, and stays off")
+        ask(box, "POST", "/shutdown")
+        told = box.event("SHUTDOWN", 60 * kit.SLACK)
+        if told["reason"] != "guest-shutdown":
+            raise Failed(f"the machine did not switch itself off: {told}")
