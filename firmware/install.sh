@@ -3,6 +3,8 @@
 # installs them when this user may; otherwise says exactly which command would.
 
 missing=''
+# Debian keeps some of them where only root looks.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 # need PROGRAM PACKAGE: the program must be on the path.
 need() {
@@ -12,6 +14,12 @@ need() {
 need_rust() {
   if ! command -v cargo >/dev/null 2>&1; then
     echo 'Rust is missing. Install it with rustup (https://rustup.rs), then start again.' >&2
+    exit 1
+  fi
+  rust=$(rustc --version | cut -d' ' -f2)
+  needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+  if [ "$(printf '%s\n' "$needed" "$rust" | sort -V | head -n 1)" != "$needed" ]; then
+    echo "Rust $needed or later is needed, $rust is here. Install it with rustup (https://rustup.rs)." >&2
     exit 1
   fi
 }
