@@ -157,7 +157,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
         live: Arc::new(engine.clone()),
         ways: Ways {
             http: server.address(),
-            sip: dialled,
+            sip: sip.as_ref().map(Sip::address),
         },
         longest: synthetic::LONGEST,
     };

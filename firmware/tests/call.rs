@@ -166,6 +166,20 @@ fn every_codec_a_telephone_may_be_left_with_is_spoken() {
 }
 
 #[test]
+fn a_telephone_of_another_network_is_told_its_address_and_called_here() {
+    let keys = [("PALABRE__SIP__ADVERTISE", "192.0.2.77")];
+    let program = start(&keys);
+    let report = passes(program.folder(), &keys);
+    is_near(&report, "sip", "level_dbfs");
+    let other = [("PALABRE__SIP__ADVERTISE", "192.0.2.78")];
+    let said = fails("sip", program.folder(), &other);
+    assert!(
+        said.contains("told 192.0.2.77, and not 192.0.2.78"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_media_port_that_does_not_answer_is_ice() {
     // A port that is taken, by somebody who says nothing.
     let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
