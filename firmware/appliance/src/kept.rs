@@ -27,6 +27,9 @@ const MAX_NAME: usize = 64;
 
 /// Waits until nobody else reads the settings in `folder` to write them changed; others wait while this
 /// file is open. A stick and an administrator may each change a section at the same time.
+///
+/// # Errors
+/// When the folder cannot be made, opened or locked.
 pub fn alone(folder: &Path) -> io::Result<File> {
     std::fs::create_dir_all(folder)?;
     let folder = File::open(folder)?;
