@@ -19,8 +19,8 @@ def machine(t, chip):
 
 def protected(t, box, since):
     """Waits for the lines of the console; the recovery key, when it shows one."""
-    box.said(r"Secure Boot  on", 60 * t.SLACK, since)
-    box.said(r"Data +encrypted", 30 * t.SLACK, since)
+    box.said(r"Secure Boot +on / activé", 60 * t.SLACK, since)
+    box.said(r"Data / Données +encrypted", 30 * t.SLACK, since)
 
 
 def opens_without_a_word(t, box, since):
@@ -54,7 +54,7 @@ def guarded(t, arch="amd64"):
         box.said(r"(?i)enroll", 60 * t.SLACK)
         t.note("with keys to enroll and /var to encrypt: power on to /readyz", box.ready(90 * t.SLACK), "s")
         protected(t, box, 0)
-        key = box.said(r"Recovery +([a-z]{8}(?:-[a-z]{8}){7})\s", 30 * t.SLACK).group(1)
+        key = box.said(r"Recovery / Secours +([a-z]{8}(?:-[a-z]{8}){7})\s", 30 * t.SLACK).group(1)
         room = t.claim_and_make_a_room(box)
 
         t.step("version 4, a good bundle whose kernel image strangers have signed for Secure Boot: refused before it is written")
@@ -79,7 +79,7 @@ def guarded(t, arch="amd64"):
         opens_without_a_word(t, box, since)
         if box.seen(r"Palabre \S+\+4\n", since):
             raise Failed("version 4 has started")
-        if box.seen(r"Recovery +[a-z]{8}-", since):
+        if box.seen(r"Recovery / Secours +[a-z]{8}-", since):
             raise Failed("the recovery key was shown twice")
 
         t.step("version 2: another kernel image of ours opens /var, and what is in it is still there")
@@ -131,7 +131,7 @@ def guarded(t, arch="amd64"):
         third.gone(30 * t.SLACK)
         third.ready(90 * t.SLACK)
         protected(t, third, since)
-        fresh_key = third.said(r"Recovery +([a-z]{8}(?:-[a-z]{8}){7})\s", 30 * t.SLACK, since).group(1)
+        fresh_key = third.said(r"Recovery / Secours +([a-z]{8}(?:-[a-z]{8}){7})\s", 30 * t.SLACK, since).group(1)
         if fresh_key == key:
             raise Failed("the recovery key is the old one")
-        third.said(r"Claim code +\S+", 30 * t.SLACK, since)
+        third.said(r"Claim code / Code +\S+", 30 * t.SLACK, since)

@@ -91,7 +91,7 @@ def tampered(source):
 
 def claim_and_make_a_room(box, code=None):
     """With the code of the console, the first it showed unless one is given."""
-    code = code or box.said(r"Claim code\s+(\S+)\s", 60 * SLACK).group(1)
+    code = code or box.said(r"Claim code / Code +(\S+)\s", 60 * SLACK).group(1)
     status, _ = box.api("POST", "/api/v1/claim", {"code": "AAAA-AAAA-AAAA-AAAA", "password": PASSWORD})
     if status != 401:
         raise Failed(f"a wrong claim code was answered {status}, not 401")

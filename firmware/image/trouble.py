@@ -53,7 +53,7 @@ def late(t, arch="amd64"):
         box.control(30)
         box.qmp("set_link", name=LINK, up=False)
         box.said(r"No network yet", 90 * t.SLACK)
-        before = box.said(r"Claim code\s+(\S+)\s", 30 * t.SLACK).group(1)
+        before = box.said(r"Claim code / Code +(\S+)\s", 30 * t.SLACK).group(1)
         t.step("the cable comes: the console says the address, the page answers, the clock is not before the image")
         since = box.mark()
         plugged = time.monotonic()
@@ -68,7 +68,7 @@ def late(t, arch="amd64"):
         if not made <= clock < made + 3600:
             raise Failed(f"the clock says {time.strftime('%F %T', time.gmtime(clock))}, the image is of {time.strftime('%F %T', time.gmtime(made))}")
         # The console tells everything once more. Had Palabre started anew, its code would be another.
-        code = box.said(r"Claim code\s+(\S+)\s", 60 * t.SLACK, since).group(1)
+        code = box.said(r"Claim code / Code +(\S+)\s", 60 * t.SLACK, since).group(1)
         if code != before:
             raise Failed("Palabre has started anew because the network came")
         room = t.claim_and_make_a_room(box, code)
@@ -101,7 +101,7 @@ def late(t, arch="amd64"):
         box.type("reset")
         box.said(r"Starting anew with empty data", 30 * t.SLACK, since)
         box.ready(90 * t.SLACK)
-        box.said(r"Claim code +\S+", 30 * t.SLACK, since)
+        box.said(r"Claim code / Code +\S+", 30 * t.SLACK, since)
 
 
 def alone(t, arch="amd64"):
@@ -109,7 +109,7 @@ def alone(t, arch="amd64"):
         t.step("no network card at all: the box starts, and its console says so")
         box.start()
         box.said(r"No network yet", 90 * t.SLACK)
-        box.said(r"Claim code +\S+", 30 * t.SLACK)
+        box.said(r"Claim code / Code +\S+", 30 * t.SLACK)
 
 
 def full(t, arch="amd64"):

@@ -150,7 +150,7 @@ def settings(kit, arch="amd64"):
         kit.step("version 1 starts and is claimed")
         box.start()
         box.ready(120 * kit.SLACK)
-        code = box.said(r"Claim code\s+(\S+)\s", 60 * kit.SLACK).group(1)
+        code = box.said(r"Claim code / Code +(\S+)\s", 60 * kit.SLACK).group(1)
         room = kit.claim_and_make_a_room(box)
         state = ask(box, "GET", "")
         kit.step("a network that nobody can reach goes back by itself")
@@ -213,7 +213,7 @@ def settings(kit, arch="amd64"):
         ask(box, "POST", "/factory-reset", {"host": "another"}, expected=(422,))
         since = box.mark()
         ask(box, "POST", "/factory-reset", {"host": state["host"]})
-        new = box.said(r"Claim code\s+(\S+)\s", 240 * kit.SLACK, since).group(1)
+        new = box.said(r"Claim code / Code +(\S+)\s", 240 * kit.SLACK, since).group(1)
         if new == code:
             raise Failed("the claim code is the old one")
         box.ready(15 * kit.SLACK)

@@ -96,7 +96,7 @@ def ports(kit, arch="amd64"):
         kit.step("version 1 starts, in a machine whose SMBIOS strings want to be settings: they are not taken")
         box.start()
         box.ready(120 * kit.SLACK)
-        box.said(r"Claim code\s+(\S+)\s", 60 * kit.SLACK)
+        box.said(r"Claim code / Code +(\S+)\s", 60 * kit.SLACK)
         if box.seen(TAKEN):
             raise Failed("the box took its settings from an SMBIOS string")
 

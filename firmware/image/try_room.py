@@ -120,7 +120,7 @@ def room(kit, arch):
         # What the report of the image's test overlay connects to.
         box.start(*SCREEN[arch], *SOUND, "-fw_cfg", f"name=opt/palabre/outside,string={port}")
         kit.note("room: power on to /readyz", box.ready(120 * kit.SLACK), "s")
-        code = box.said(r"Claim code\s+(\S+)\s", 60 * kit.SLACK).group(1)
+        code = box.said(r"Claim code / Code +(\S+)\s", 60 * kit.SLACK).group(1)
         kit.note("room: power on to how to claim it on the screen", shown(box, "claim", is_claim, 300 * kit.SLACK), "s", 90)
         kit.step("claimed from elsewhere: the screen goes on to the meetings page")
         kit.claim_and_make_a_room(box)

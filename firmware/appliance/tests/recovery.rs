@@ -114,7 +114,7 @@ impl Sealed {
     fn opens(&self, shown: &str) -> String {
         let key = shown
             .lines()
-            .find_map(|line| line.strip_prefix("  Recovery     "));
+            .find_map(|line| line.strip_prefix("  Recovery / Secours       "));
         let key = key.unwrap_or_else(|| panic!("no key: {shown}")).to_owned();
         let header = fs::read_to_string(self.at("dev/palabre/locked")).unwrap();
         assert_eq!(header, format!("   0 tpm2\n{key}   1 recovery\n"));
@@ -152,6 +152,57 @@ fn the_key_is_the_same_until_the_box_is_claimed_and_forgotten_then() {
     assert!(sealed.starts(None));
     assert_eq!(sealed.opens(&sealed.console(CLAIMED)), key);
     assert!(!sealed.console(CLAIMED).contains("Recovery"));
+}
+
+#[test]
+fn a_room_s_screen_shows_what_the_console_says() {
+    let sealed = Sealed::new();
+    assert!(sealed.starts(None));
+    sealed.write("run/palabre/fingerprint", "AA:BB\n");
+    sealed.write("usr/lib/palabre/keys/one.pub", "x development\n");
+    let told = sealed.console(UNCLAIMED);
+    let key = sealed.opens(&told);
+    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../image");
+    let page = image.join("overlay.room/usr/lib/palabre/start-page");
+    let text = fs::read_to_string(page).unwrap();
+    let (from, to) = (text.find("\nsaid() {"), text.find("\nclaim() {"));
+    let parts =
+        text[from.unwrap()..to.unwrap()].replace("/usr/lib/palabre/console", "sh \"$CONSOLE\"");
+    // Once with a network, once without.
+    for (addresses, network) in [("echo 192.0.2.10", true), (":", false)] {
+        sealed.script("usr/lib/palabre/addresses", addresses);
+        let shown = Command::new("bash")
+            .args(["-euc", &format!("{parts}\nfacts")])
+            .env("CONSOLE", image.join("overlay/usr/lib/palabre/console"))
+            .env("PALABRE_ROOT", sealed.0.path())
+            .env(
+                "PATH",
+                format!("{}:/usr/bin:/bin", sealed.at("bin").display()),
+            )
+            .output()
+            .unwrap();
+        let html = String::from_utf8(shown.stdout).unwrap();
+        let facts = html.lines().filter(|line| line.starts_with("<dt>"));
+        assert_eq!(facts.count(), if network { 6 } else { 4 }, "{html}");
+        for value in ["<dd>ABCD\n", &format!("<dd>{key}\n"), ">AA:BB</span>"] {
+            assert!(html.contains(value), "{value}: {html}");
+        }
+        for there in ["<dd>https://192.0.2.10/\n", "<dd>sip:reunion@192.0.2.10\n"] {
+            assert_eq!(html.contains(there), network, "{there}: {html}");
+        }
+        assert_eq!(html.contains("Pas encore de réseau"), !network);
+        assert!(html.contains("Clés de développement"), "{html}");
+        assert!(html.contains("Notez maintenant la clé"), "{html}");
+    }
+    // Whoever reads only one of the languages is told the same.
+    for (english, french) in [
+        ("Claim code /", "/ Code "),
+        ("write it down", "notez-la"),
+        ("encrypted", "chiffrées"),
+        ("DEVELOPMENT KEYS", "CLÉS DE DÉVELOPPEMENT"),
+    ] {
+        assert!(told.contains(english) && told.contains(french), "{told}");
+    }
 }
 
 /// systemd does not look at what Palabre says while it has the console speak.
@@ -214,7 +265,7 @@ fn a_box_without_a_key_says_so_and_makes_one_later() {
     assert!(
         sealed
             .console(UNCLAIMED)
-            .contains("Recovery     no key could be made")
+            .contains("Recovery / Secours       no key could be made")
     );
     sealed.write("var/lib/palabre/program/palabre.db", "data");
     fs::remove_file(sealed.at("no-tpm")).unwrap();
