@@ -23,3 +23,9 @@ it('fills the same blanks in both languages', () => {
     expect(blanks(en, key.split('.')), key).toBe(blanks(fr, key.split('.')));
   }
 });
+
+it('keeps French punctuation with its word', () => {
+  const alone = (node: object): string[] =>
+    Object.values(node).flatMap((value) => (typeof value === 'object' ? alone(value) : / [:;?!»]|« /.test(value) ? [value] : []));
+  expect(alone(fr)).toEqual([]);
+});
