@@ -3,6 +3,7 @@
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 
 use super::BODY_LIMIT;
 use crate::app::App;
@@ -32,6 +33,36 @@ impl<T: DeserializeOwned, const LIMIT: usize> FromRequest<App> for Json<T, LIMIT
             .map_err(|error| Problem::BodyInvalid {
                 cause: error.to_string(),
             })
+    }
+}
+
+/// Adds what [`Json`] refuses to every operation that takes such a body and does not say so itself.
+pub(super) fn describe(openapi: &mut OpenApi) {
+    for item in openapi.paths.paths.values_mut() {
+        let operations = [&mut item.post, &mut item.put, &mut item.patch];
+        for operation in operations.into_iter().flatten() {
+            let takes = operation.request_body.as_ref();
+            if !takes.is_some_and(|body| body.content.contains_key("application/json")) {
+                continue;
+            }
+            for (status, code) in [
+                ("400", "body_invalid"),
+                ("413", "body_too_large"),
+                ("415", "not_json"),
+            ] {
+                let problem = ContentBuilder::new()
+                    .schema(Some(Ref::from_schema_name("ProblemBody")))
+                    .build();
+                let response = ResponseBuilder::new()
+                    .description(code)
+                    .content("application/problem+json", problem)
+                    .build();
+                let responses = &mut operation.responses.responses;
+                responses
+                    .entry(status.to_owned())
+                    .or_insert(RefOr::T(response));
+            }
+        }
     }
 }
 

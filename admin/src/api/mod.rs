@@ -54,12 +54,15 @@ fn routes() -> OpenApiRouter<App> {
 
 /// The API's description.
 pub fn openapi() -> OpenApi {
-    routes().into_openapi()
+    let mut description = routes().into_openapi();
+    json::describe(&mut description);
+    description
 }
 
 /// The API, ready to be served.
 pub(crate) fn router(app: App) -> Router<App> {
-    let (router, description) = routes().split_for_parts();
+    let (router, mut description) = routes().split_for_parts();
+    json::describe(&mut description);
     let description = serde_json::to_string(&description).expect("a description is plain values");
     router
         .route(

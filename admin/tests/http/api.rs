@@ -395,6 +395,44 @@ async fn a_body_that_is_too_long_is_answered_413() {
 }
 
 #[tokio::test]
+async fn what_is_said_of_a_body_that_makes_no_sense_is_described() {
+    let server = Server::start().await;
+    let cookie = server.claim().await;
+    let description = serde_json::to_value(palabre_admin::api::openapi()).unwrap();
+    let mut tried = 0;
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            if operation["requestBody"]["content"]
+                .get("application/json")
+                .is_none()
+            {
+                continue;
+            }
+            for (kind, body, status, code) in [
+                ("application/json", &b"{"[..], 400, "body_invalid"),
+                ("text/plain", b"{}", 415, "not_json"),
+            ] {
+                assert!(
+                    operation["responses"].get(status.to_string()).is_some(),
+                    "{method} {path} does not describe {status}"
+                );
+                // There is no box here.
+                if path.starts_with("/api/v1/appliance/") {
+                    continue;
+                }
+                let headers = [("Content-Type", kind), ("Cookie", cookie.as_str())];
+                let reply = server
+                    .send(&method.to_uppercase(), path, &headers, body)
+                    .await;
+                reply.is_problem(status, code);
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried >= 14, "{tried}");
+}
+
+#[tokio::test]
 async fn sentences_follow_the_language_asked_for() {
     let server = Server::start().await;
     let french = server
