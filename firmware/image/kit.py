@@ -178,9 +178,9 @@ def install(box, version, target=None):
     box.plug(path)
     box.said(r"Update found on the stick", 60 * SLACK, since)
     began = time.monotonic()
-    box.said(r"Update installed|Update refused.*", 120 * SLACK, since)
-    if "Update installed" not in box.text[since:]:
-        raise Failed("the update was refused: " + box.text[since:].strip().splitlines()[-1])
+    said = box.said(r"Update installed|Update refused: .*", 120 * SLACK, since).group(0).strip()
+    if said != "Update installed":
+        raise Failed(said)
     note(f"install of version {version}", time.monotonic() - began, "s", target)
 
 

@@ -34,7 +34,7 @@ def life(arch):
         kit.note("power on to /readyz, first start", box.ready(ready_target * kit.SLACK), "s", ready_target)
         kit.page_is_there(box)
         box.said(r"DEVELOPMENT KEYS", 30 * kit.SLACK)
-        fingerprint = box.said(r"Certificate\s+(\S+)\s", 30 * kit.SLACK).group(1)
+        fingerprint = box.said(r"Certificate / Certificat +([0-9A-F]{2}(?::[0-9A-F]{2}){31})\s", 30 * kit.SLACK).group(1)
         kit.page_is_encrypted(box, fingerprint)
         kit.step("claimed with the code of the serial line; a wrong code is refused; a room is made")
         room = kit.claim_and_make_a_room(box)
@@ -60,7 +60,7 @@ def life(arch):
         kit.note("restart to /readyz of version 2", box.ready(120 * kit.SLACK), "s")
         box.said(r"version 2 is good", 120 * kit.SLACK, since)
         kit.has_room(box, room)
-        since_certificate = box.said(r"Certificate\s+(\S+)\s", 30 * kit.SLACK, since).group(1)
+        since_certificate = box.said(r"Certificate / Certificat +([0-9A-F]{2}(?::[0-9A-F]{2}){31})\s", 30 * kit.SLACK, since).group(1)
         if since_certificate != fingerprint:
             raise Failed("the certificate changed with the update")
         kit.page_is_encrypted(box, fingerprint)

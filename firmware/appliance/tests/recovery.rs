@@ -27,7 +27,10 @@ impl Sealed {
         sealed.write("sys/class/tty/console/active", "tty0\n");
         sealed.write("usr/lib/palabre/image.json", "{\"display\":\"1\"}\n");
         sealed.script("usr/lib/palabre/addresses", "echo 192.0.2.10");
-        sealed.script("bin/palabre-update", "echo data: encrypted");
+        sealed.script(
+            "bin/palabre-update",
+            "printf 'secure boot: on\\ndata: encrypted\\n'",
+        );
         // As systemd's: a new slot, and only then the old ones go; without options it lists them. Told to, it dies in between.
         sealed.script(
             "bin/systemd-cryptenroll",
@@ -110,6 +113,28 @@ impl Sealed {
         String::from_utf8(shown.stdout).unwrap()
     }
 
+    /// What a room's screen shows of it: the facts of its start page.
+    fn screen(&self) -> String {
+        let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../image");
+        let page = image.join("overlay.room/usr/lib/palabre/start-page");
+        let text = fs::read_to_string(page).unwrap();
+        let (from, to) = (text.find("\nsaid() {"), text.find("\nclaim() {"));
+        let parts =
+            text[from.unwrap()..to.unwrap()].replace("/usr/lib/palabre/console", "sh \"$CONSOLE\"");
+        let shown = Command::new("bash")
+            .args(["-euc", &format!("{parts}\nfacts")])
+            .env("CONSOLE", image.join("overlay/usr/lib/palabre/console"))
+            .env("PALABRE_ROOT", self.0.path())
+            .env(
+                "PATH",
+                format!("{}:/usr/bin:/bin", self.at("bin").display()),
+            )
+            .output()
+            .unwrap();
+        assert!(shown.status.success(), "{shown:?}");
+        String::from_utf8(shown.stdout).unwrap()
+    }
+
     /// Which key of the console opens the data; no other slot may be left.
     fn opens(&self, shown: &str) -> String {
         let key = shown
@@ -162,26 +187,10 @@ fn a_room_s_screen_shows_what_the_console_says() {
     sealed.write("usr/lib/palabre/keys/one.pub", "x development\n");
     let told = sealed.console(UNCLAIMED);
     let key = sealed.opens(&told);
-    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../image");
-    let page = image.join("overlay.room/usr/lib/palabre/start-page");
-    let text = fs::read_to_string(page).unwrap();
-    let (from, to) = (text.find("\nsaid() {"), text.find("\nclaim() {"));
-    let parts =
-        text[from.unwrap()..to.unwrap()].replace("/usr/lib/palabre/console", "sh \"$CONSOLE\"");
     // Once with a network, once without.
     for (addresses, network) in [("echo 192.0.2.10", true), (":", false)] {
         sealed.script("usr/lib/palabre/addresses", addresses);
-        let shown = Command::new("bash")
-            .args(["-euc", &format!("{parts}\nfacts")])
-            .env("CONSOLE", image.join("overlay/usr/lib/palabre/console"))
-            .env("PALABRE_ROOT", sealed.0.path())
-            .env(
-                "PATH",
-                format!("{}:/usr/bin:/bin", sealed.at("bin").display()),
-            )
-            .output()
-            .unwrap();
-        let html = String::from_utf8(shown.stdout).unwrap();
+        let html = sealed.screen();
         let facts = html.lines().filter(|line| line.starts_with("<dt>"));
         assert_eq!(facts.count(), if network { 6 } else { 4 }, "{html}");
         for value in ["<dd>ABCD\n", &format!("<dd>{key}\n"), ">AA:BB</span>"] {
@@ -199,6 +208,7 @@ fn a_room_s_screen_shows_what_the_console_says() {
         ("Claim code /", "/ Code "),
         ("write it down", "notez-la"),
         ("encrypted", "chiffrées"),
+        ("Secure Boot              on /", "activé"),
         ("DEVELOPMENT KEYS", "CLÉS DE DÉVELOPPEMENT"),
     ] {
         assert!(told.contains(english) && told.contains(french), "{told}");
@@ -262,11 +272,16 @@ fn a_box_without_a_key_says_so_and_makes_one_later() {
     let sealed = Sealed::new();
     sealed.write("no-tpm", "");
     assert!(!sealed.starts(None));
-    assert!(
-        sealed
-            .console(UNCLAIMED)
-            .contains("Recovery / Secours       no key could be made")
-    );
+    let told = sealed.console(UNCLAIMED);
+    assert!(told.contains("Recovery / Secours       no key could be made"));
+    assert!(told.contains("aucune clé n'a pu être créée"), "{told}");
+    // A room's screen has no devices to look at.
+    fs::remove_file(sealed.at("dev/palabre/locked")).unwrap();
+    let html = sealed.screen();
+    sealed.write("dev/palabre/locked", "   0 tpm2\n");
+    assert!(html.contains("Aucune clé de secours"), "{html}");
+    assert!(!html.contains("Secours <span"), "{html}");
+    assert!(!html.contains("Notez maintenant"), "{html}");
     sealed.write("var/lib/palabre/program/palabre.db", "data");
     fs::remove_file(sealed.at("no-tpm")).unwrap();
     assert!(sealed.starts(None));

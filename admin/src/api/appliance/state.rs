@@ -64,7 +64,7 @@ pub(super) struct VersionView {
     /// `amd64` or `arm64`.
     #[schema(example = "amd64")]
     arch: String,
-    /// Whether the box trusts keys that anybody can have. Never put such a box to work.
+    /// Whether the box trusts keys that anybody can have. Never put such a box into service.
     development: bool,
 }
 

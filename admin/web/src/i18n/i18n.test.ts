@@ -24,8 +24,8 @@ it('fills the same blanks in both languages', () => {
   }
 });
 
-it('keeps French punctuation with its word', () => {
+it('sets French as the French do', () => {
   const alone = (node: object): string[] =>
-    Object.values(node).flatMap((value) => (typeof value === 'object' ? alone(value) : / [:;?!»]|« /.test(value) ? [value] : []));
+    Object.values(node).flatMap((value) => (typeof value === 'object' ? alone(value) : / [:;?!»]|« |\p{L}'\p{L}/u.test(value) ? [value] : []));
   expect(alone(fr)).toEqual([]);
 });
