@@ -162,7 +162,7 @@ impl Backups {
         Ok(())
     }
 
-    /// Puts back the newest copy whose schema is at most `known`, in place of a database of schema
+    /// Puts back, on a full disk too, the newest copy whose schema is at most `known`, in place of a database of schema
     /// `found` that nobody has open, for `version`. Whether there was one.
     pub(super) fn restore(
         &self,
@@ -187,10 +187,18 @@ impl Backups {
         removed(fs::remove_file(self.beside("shm")))?;
         let unfinished = self.unfinished();
         removed(fs::remove_file(&unfinished))?;
-        let mut into = private_file(&unfinished)?;
-        cut()?;
-        io::copy(&mut File::open(folder.join("palabre.db"))?, &mut into)?;
-        into.sync_all()?;
+        let from = folder.join("palabre.db");
+        let is_moved = match copied(&from, &unfinished, cut) {
+            Ok(()) => false,
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                // No room for a second one: the copy itself takes the place, under a second name until it is there, so
+                // that a start cut here has lost nothing.
+                removed(fs::remove_file(&unfinished))?;
+                fs::hard_link(&from, &unfinished)?;
+                true
+            }
+            Err(error) => return Err(error),
+        };
         cut()?;
         let restored = Restored {
             before: copy.before.clone(),
@@ -207,6 +215,10 @@ impl Backups {
         fs::rename(&unfinished, &self.file)?;
         sync(&self.folder)?;
         cut()?;
+        if is_moved {
+            // What is written from now on would be in both. Cut before this, it no longer is what its manifest says.
+            fs::remove_dir_all(folder)?;
+        }
         opened.version = version.to_owned();
         opened.is_changing = false;
         self.remember(&opened)?;
@@ -262,6 +274,14 @@ impl Restored {
     pub(super) fn is_for(&self, version: &str) -> bool {
         self.by == version
     }
+}
+
+/// Copies a file, to the disk.
+fn copied(from: &Path, to: &Path, cut: Cut<'_>) -> io::Result<()> {
+    let mut into = private_file(to)?;
+    cut()?;
+    io::copy(&mut File::open(from)?, &mut into)?;
+    into.sync_all()
 }
 
 /// A version's name as part of a file name.

@@ -204,6 +204,57 @@ async fn half_a_copy_does_not_stay_on_the_disk() {
     assert!(names(&folder.path().join("backup")).is_empty());
 }
 
+/// Opens it with version 1 on a disk that is full when step `full` comes, and the power gone before step `last`.
+async fn back_on_a_full_disk(file: &Path, full: usize, last: usize) -> Result<Store, OpenError> {
+    let mut step = 0;
+    let mut cut = || {
+        step += 1;
+        match step {
+            step if step > last => Err(io::Error::other("the power went")),
+            step if step == full => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    };
+    open(file, 1, &mut cut).await
+}
+
+#[tokio::test]
+async fn on_a_full_disk_the_copy_itself_takes_the_place() {
+    // The second step is the one that copies.
+    const COPIES: usize = 2;
+    for last in COPIES.. {
+        let (folder, file) = place();
+        first(&file).await;
+        let store = opened(&file, 2).await;
+        add(&store, "of 2").await;
+        store.close().await;
+        let was_cut = match back_on_a_full_disk(&file, COPIES, last).await {
+            Ok(store) => {
+                assert!(names(&folder.path().join("backup")).is_empty());
+                store.close().await;
+                false
+            }
+            Err(OpenError::Backup { .. }) => true,
+            Err(other) => panic!("step {last}: {other}"),
+        };
+        let store = back_on_a_full_disk(&file, COPIES, usize::MAX).await;
+        let store = store.unwrap_or_else(|error| panic!("after a cut at {last}: {error}"));
+        assert_eq!(rooms(&store).await, ["of 1"], "cut at {last}");
+        assert_eq!(store.restored().expect("it is told").before, "2");
+        add(&store, "of 1 again").await;
+        store.close().await;
+        assert!(!names(folder.path()).contains(&"palabre.db-restoring".to_owned()));
+        // The next update copies what is there now, and the way back leads to it.
+        opened(&file, 2).await.close().await;
+        let store = opened(&file, 1).await;
+        assert_eq!(rooms(&store).await, ["of 1", "of 1 again"]);
+        store.close().await;
+        if !was_cut {
+            return;
+        }
+    }
+}
+
 /// The power goes before step `last`; whether it went.
 async fn cut_at(file: &Path, version: u32, last: usize) -> bool {
     let mut step = 0;

@@ -201,6 +201,10 @@ impl Store {
         let (mut pool, mut found) = connect(file, &reserve).await?;
         if found > known {
             pool.close().await;
+            // On a full disk the way back needs a few blocks too; whoever connects next keeps them again.
+            if let Err(error) = reserve.give_up() {
+                tracing::warn!(%error, "the space kept for a full disk is not given up");
+            }
             let restored = backups.restore(version, found, known, cut);
             let restored = restored.map_err(|cause| OpenError::Backup {
                 path: file.to_owned(),
