@@ -1,6 +1,6 @@
 #!/bin/bash
 # Builds the images that `fw test` needs and runs try.py on them. test.sh --quick|--full [--lanes N]
-# The images differ from what is shipped in three things: a trial takes 20 s of good health instead of 5 minutes, a box whose
+# The images differ from what is shipped in three things: a trial takes 20 s of good health, asked for every 5 s, instead of 5 minutes, a box whose
 # disk is closed waits 90 s for its key instead of 8 minutes, and telephones speak through the few ports that are forwarded.
 set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
