@@ -291,7 +291,7 @@ impl Problem {
                 detail = format!("The request body is longer than {limit} bytes.");
             }
             (Self::FieldInvalid { field, attendu, .. }, Language::French) => {
-                detail = format!("Le champ « {field} » n'est pas utilisable : {attendu}.");
+                detail = format!("Le champ « {field} » n'est pas utilisable : {attendu}.");
             }
             (
                 Self::FieldInvalid {

@@ -220,7 +220,7 @@ pub(super) async fn list(
         return Err(Problem::FieldInvalid {
             field: "before, size",
             expected: "the query has only \"before\" and \"size\", both whole numbers",
-            attendu: "la requête n'a que « before » et « size », des nombres entiers",
+            attendu: "la requête n'a que « before » et « size », des nombres entiers",
         });
     };
     let size = which.size.unwrap_or(PAGE);

@@ -191,19 +191,19 @@ impl ApplianceProblem {
         match self {
             Self::NotAnAppliance => (
                 "Ce n'est pas un boîtier",
-                "Palabre fonctionne ici sur votre propre machine : mettez-la à jour et redémarrez-la comme telle.",
+                "Palabre fonctionne ici sur votre propre machine : mettez-la à jour et redémarrez-la comme telle.",
             ),
             Self::Silent | Self::Refused(_) => (
                 "Le boîtier ne répond pas",
-                "La partie du boîtier qui s'en charge ne répond pas. Réessayez dans une minute ; si cela dure, redémarrez le boîtier.",
+                "La partie du boîtier qui s'en charge ne répond pas. Réessayez dans une minute ; si cela dure, redémarrez le boîtier.",
             ),
             Self::NotConfirmed => (
                 "Pas de confirmation",
-                "Rien n'a été fait : le nom saisi pour confirmer n'est pas celui de ce boîtier.",
+                "Rien n'a été fait : le nom saisi pour confirmer n'est pas celui de ce boîtier.",
             ),
             Self::NetworkNotReached(_) => (
                 "Pas à la nouvelle adresse",
-                "Rien n'a été gardé : cette demande n'est pas arrivée à l'adresse à l'essai. Ouvrez cette page à cette adresse, connectez-vous, puis confirmez.",
+                "Rien n'a été gardé : cette demande n'est pas arrivée à l'adresse à l'essai. Ouvrez cette page à cette adresse, connectez-vous, puis confirmez.",
             ),
             Self::UploadUnknown => (
                 "Envoi inconnu",
@@ -235,7 +235,7 @@ impl ApplianceProblem {
             ),
             Self::UploadHeader(_) => (
                 "Un en-tête manque ou n'est pas utilisable",
-                "Le protocole d'envoi demande un en-tête qui manque ou n'est pas utilisable ; « cause » le nomme.",
+                "Le protocole d'envoi demande un en-tête qui manque ou n'est pas utilisable ; « cause » le nomme.",
             ),
             Self::UploadChecksum => (
                 "Le morceau a été modifié en route",
@@ -243,7 +243,7 @@ impl ApplianceProblem {
             ),
             Self::UploadVersion => (
                 "Une autre version du protocole d'envoi",
-                "Les envois suivent tus 1.0.0 : ajoutez l'en-tête Tus-Resumable: 1.0.0.",
+                "Les envois suivent tus 1.0.0 : ajoutez l'en-tête Tus-Resumable: 1.0.0.",
             ),
         }
     }
@@ -274,7 +274,7 @@ pub(crate) fn refused(code: &str, language: Language) -> Sentences {
             ),
             (
                 "La mise à jour est abîmée",
-                "Le fichier est incomplet ou a été modifié en route. Rien n'a été installé : téléchargez-le de nouveau.",
+                "Le fichier est incomplet ou a été modifié en route. Rien n'a été installé : téléchargez-le de nouveau.",
             ),
         ),
         "bundle-signature" => (
@@ -405,7 +405,7 @@ pub(crate) fn refused(code: &str, language: Language) -> Sentences {
             ),
             (
                 "Les réglages ne sont pas compris",
-                "Une ligne de palabre.toml sur la clé USB n'est pas comprise ; l'écran du boîtier l'indique. Rien n'a été modifié.",
+                "Une ligne de palabre.toml sur la clé USB n'est pas comprise ; l'écran du boîtier l'indique. Rien n'a été modifié.",
             ),
         ),
         "stick-network" | "stick-servers" => (
@@ -455,7 +455,7 @@ pub(crate) fn refused(code: &str, language: Language) -> Sentences {
             ),
             (
                 "Le réseau se contredit",
-                "Ces réglages ne vont pas ensemble : une adresse fixe exclut DHCP, et une passerelle demande une adresse du même genre.",
+                "Ces réglages ne vont pas ensemble : une adresse fixe exclut DHCP, et une passerelle demande une adresse du même genre.",
             ),
         ),
         "network-not-tried" => (
@@ -492,7 +492,7 @@ pub(crate) fn refused(code: &str, language: Language) -> Sentences {
             ),
             (
                 "La clé est illisible",
-                "La clé n'est pas le texte PEM d'une clé privée sans mot de passe : RSA, ECDSA ou Ed25519.",
+                "La clé n'est pas le texte PEM d'une clé privée sans mot de passe : RSA, ECDSA ou Ed25519.",
             ),
         ),
         "certificate-other-key" => (
@@ -522,7 +522,7 @@ pub(crate) fn refused(code: &str, language: Language) -> Sentences {
             ),
             (
                 "Le certificat ne nomme aucune machine",
-                "Le certificat n'a pas de nom alternatif : aucun navigateur ne l'accepterait. Demandez-en un au nom du boîtier.",
+                "Le certificat n'a pas de nom alternatif : aucun navigateur ne l'accepterait. Demandez-en un au nom du boîtier.",
             ),
         ),
         "firmware" => (
@@ -553,7 +553,7 @@ pub(crate) fn refused(code: &str, language: Language) -> Sentences {
             ),
             (
                 "Le boîtier n'a pas pu le faire",
-                "Le boîtier n'a pas pu faire ce qui était demandé ; « cause » dit pourquoi. Téléchargez le dossier d'assistance au besoin.",
+                "Le boîtier n'a pas pu faire ce qui était demandé ; « cause » dit pourquoi. Téléchargez le dossier d'assistance au besoin.",
             ),
         ),
     };

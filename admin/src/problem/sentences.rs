@@ -107,15 +107,15 @@ impl Problem {
             ),
             Self::CrossOrigin => (
                 "Requête d'un autre site",
-                "La requête vient d'une page d'un autre site ; elle n'a pas été exécutée.",
+                "La requête vient d'une page d'un autre site ; elle n'a pas été exécutée.",
             ),
             Self::Slowed { .. } => (
                 "Trop rapide",
-                "L'essai précédent était faux ; celui-ci n'a pas été examiné.",
+                "L'essai précédent était faux ; celui-ci n'a pas été examiné.",
             ),
             Self::LockedOut { .. } => (
                 "Trop d'essais faux",
-                "Trop d'essais faux sont venus de votre connexion ; celui-ci n'a pas été examiné.",
+                "Trop d'essais faux sont venus de votre connexion ; celui-ci n'a pas été examiné.",
             ),
             Self::CodeMalformed => (
                 "Ce n'est pas un code de salle",
@@ -127,7 +127,7 @@ impl Problem {
             ),
             Self::LinkUnknown { .. } => (
                 "Lien inconnu",
-                "Ce lien n'ouvre aucune salle. Elle a peut-être été supprimée ; demandez une nouvelle invitation.",
+                "Ce lien n'ouvre aucune salle. Elle a peut-être été supprimée ; demandez une nouvelle invitation.",
             ),
             Self::RoomUnknown => ("Salle inconnue", "Aucune salle n'a cet identifiant."),
             Self::RoomFull => (
@@ -140,7 +140,7 @@ impl Problem {
             Self::NotJson => ("Pas du JSON", "Envoyez le corps en application/json."),
             Self::BodyInvalid { .. } => (
                 "Corps non compris",
-                "Le corps n'est pas le JSON attendu ici ; « cause » dit où.",
+                "Le corps n'est pas le JSON attendu ici ; « cause » dit où.",
             ),
             Self::FieldInvalid { .. } => ("Valeur inutilisable", ""),
             Self::Unavailable => (
@@ -149,11 +149,11 @@ impl Problem {
             ),
             Self::StorageFull => (
                 "Disque plein",
-                "Rien ne peut être enregistré : le disque est plein. Supprimez ce qui ne sert plus ; les réunions continuent.",
+                "Rien ne peut être enregistré : le disque est plein. Supprimez ce qui ne sert plus ; les réunions continuent.",
             ),
             Self::StorageReadOnly => (
                 "Disque protégé",
-                "Rien ne peut être enregistré : le disque n'accepte plus d'écriture. Redémarrez le boîtier, ce qui le répare ; les réunions continuent d'ici là.",
+                "Rien ne peut être enregistré : le disque n'accepte plus d'écriture. Redémarrez le boîtier, ce qui le répare ; les réunions continuent d'ici là.",
             ),
             Self::Appliance(problem) => problem.sentences(Language::French),
             Self::PathUnknown => ("Rien ici", "Il n'y a rien à cette adresse."),

@@ -148,7 +148,7 @@ fn trial(why: &str) -> Option<Sentence> {
         return Some((
             "trial_silent",
             "Its tries ended without a report: it did not start, hung, or its system is damaged.",
-            "Ses tentatives ont pris fin sans un mot : elle n'a pas démarré, s'est figée, ou son système est abîmé.",
+            "Ses tentatives ont pris fin sans un mot : elle n'a pas démarré, s'est figée, ou son système est abîmé.",
         ));
     }
     if why.starts_with("it was started ") && why.contains(" times in a row and never served") {
@@ -156,12 +156,12 @@ fn trial(why: &str) -> Option<Sentence> {
             false => (
                 "trial_never_served",
                 "It was started several times in a row and never served; the other version was started instead.",
-                "Elle a été démarrée plusieurs fois de suite sans jamais servir ; l'autre version a pris sa place.",
+                "Elle a été démarrée plusieurs fois de suite sans jamais servir ; l'autre version a pris sa place.",
             ),
             true => (
                 "trial_neither_served",
                 "Both versions were started several times in a row before one served: what failed was probably not a version. Neither is marked bad.",
-                "Les deux versions ont été démarrées plusieurs fois de suite avant que l'une serve : la panne ne vient sans doute pas d'une version. Aucune n'est déclarée mauvaise.",
+                "Les deux versions ont été démarrées plusieurs fois de suite avant que l'une serve : la panne ne vient sans doute pas d'une version. Aucune n'est déclarée mauvaise.",
             ),
         });
     }
