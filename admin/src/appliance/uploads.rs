@@ -24,8 +24,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::problem::{ApplianceProblem as Refused, Problem};
 use crate::secret::random;
 
-/// The largest upload, in bytes: the largest slot of any flavour that a box has today, compressed
-/// or not, and its kernel image. Higher fills a small disk; lower refuses a real update.
+/// The largest upload, in bytes: half as much again as the largest bundle of any flavour, a room's of
+/// some 420 MiB. Higher fills a small disk; lower refuses a real update.
 pub(crate) const MAX_UPLOAD: u64 = 700 << 20;
 
 /// How long an upload is kept after its last byte came.

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use super::OwnBox;
 use crate::problem::{Problem, ProblemBody};
 
-/// What somebody needs who is asked for help: logs and states, without addresses, names, numbers and secrets.
+/// What somebody needs who is asked for help: logs and states, without addresses, numbers, secrets and such names as can be told from other words.
 #[utoipa::path(
     get, path = "/api/v1/appliance/support", tag = "appliance", security(("session" = []), ("bearer" = [])),
     responses(
