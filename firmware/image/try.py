@@ -38,6 +38,7 @@ def life(arch):
         kit.page_is_encrypted(box, fingerprint)
         kit.step("claimed with the code of the serial line; a wrong code is refused; a room is made")
         room = kit.claim_and_make_a_room(box)
+        kit.data_has_the_rest(box)
         status, facts = box.api("GET", "/api/v1/box")
         if status != 200 or facts["phone"]["sip"] != f"sip:reunion@{outside.INSIDE}:5060":
             raise Failed(f"telephones are told to call another address: {status} {facts}")
@@ -97,10 +98,11 @@ SCENARIOS = {
 }
 
 
-# Their figures have targets for a machine that does nothing else: they run first, and alone.
-ALONE = ["life", "arm64"]
+# They run first, and alone: the figures of two have targets for a machine that does nothing else, and the box of the third has one
+# processor, too little of a busy machine to call itself.
+ALONE = ["life", "arm64", "guarded"]
 # Those that take longest begin first, so that no lane is left with one of them at the end.
-LONGEST = ["power", "written", "guarded", "broken", "room", "room-arm64"]
+LONGEST = ["power", "written", "broken", "room", "room-arm64"]
 
 
 def one(name):
