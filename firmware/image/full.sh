@@ -1,7 +1,8 @@
 #!/bin/bash
 # The further images of `fw test --full`, on top of those of test.sh: version 2 once more, with the keys in a token; version 4, whose
 # kernel image strangers have signed for Secure Boot in a bundle that is ours; version 5, which fills its disk; version 8, parts of
-# which hang when it is told to; and version 9, whose program ends for ever when it is told to.
+# which hang when it is told to; version 9, whose program ends for ever when it is told to; and version 10, whose system stands still
+# from its first step.
 # full.sh OVERLAY, the one of the other images.
 set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
@@ -135,3 +136,12 @@ short_trial=$ended/usr/lib/systemd/system/palabre-health.service.d/short.conf
 sed -i 's/ --good-for 20 / --good-for 20 --patience 30 /' "$short_trial"
 grep -q -- '--patience 30' "$short_trial" || die 'the patience of version 9 is not shortened'
 "$IMAGE/assemble.sh" --arch amd64 --version 9 --overlay "$ended" --only-bundle
+
+# --- stands still before anything of the system runs: what is there instead of systemd waits for ever.
+still=$WORK/overlay/still
+rm -rf -- "$still"
+cp -a -- "$short" "$still"
+mkdir -p "$still/usr/lib/systemd"
+printf '#!/bin/sh\necho "TEST: STILL" >/dev/console\nexec sleep infinity\n' >"$still/usr/lib/systemd/systemd"
+chmod 0755 "$still/usr/lib/systemd/systemd"
+"$IMAGE/assemble.sh" --arch amd64 --version 10 --overlay "$still" --only-bundle

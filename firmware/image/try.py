@@ -84,6 +84,7 @@ SCENARIOS = {
     "worn": lambda: try_faults.worn(kit),
     "menu": lambda: try_starts.menu(kit),
     "hung": lambda: try_starts.hung(kit),
+    "still": lambda: try_starts.still(kit),
     "ended": lambda: try_starts.ended(kit),
     "power": lambda: try_faults.power(kit),
     "written": lambda: try_faults.written(kit),

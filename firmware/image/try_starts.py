@@ -1,5 +1,5 @@
-"""Starts that nobody planned: the version that a person chooses in the boot menu, a system that hangs and is reset by the
-hardware watchdog, and a program that ends for good long after its version had proved good.
+"""Starts that nobody planned: the version that a person chooses in the boot menu, a system that hangs, from its first step or
+later, and is reset by the hardware watchdog, and a program that ends for good long after its version had proved good.
 """
 
 import os
@@ -12,6 +12,8 @@ from box import WORK, Box, Failed, fresh
 HANGS = {"INIT": "PID 1 stands still", "KERNEL": "the kernel panics and stays there"}
 # As long as system.conf gives the system between two words to the watchdog.
 WATCHDOG = 30
+# As long as palabre-init gives systemd to take the watchdog over, and how many tries a new version has.
+WATCHDOG_OF_A_START, TRIES = 60, 3
 
 
 def chosen(box, version, since):
@@ -100,6 +102,33 @@ def hung(kit, arch="amd64"):
             state = try_page.ask(box, "GET", "")
             if state["on_trial"] or state["last_failure"] is not None:
                 raise Failed(f"the reset counts against the version: {state}")
+
+
+def still(kit, arch="amd64"):
+    """A version that stands still before its system runs: the watchdog ends each of its tries, and the version before comes back."""
+    with Box(arch, kit.out(arch, 1), fresh(os.path.join(WORK, "test", "still"))) as box:
+        kit.step("version 1 starts and is claimed; version 10 is installed and starts")
+        box.start()
+        box.ready(120 * kit.SLACK)
+        room = kit.claim_and_make_a_room(box)
+        since = kit.update(box, 10)
+        began = time.monotonic()
+        for number in range(1, TRIES + 1):
+            since += box.said(r"TEST: STILL\s", 120 * kit.SLACK, since).end()
+            told = box.event("WATCHDOG", (WATCHDOG_OF_A_START + 30) * kit.SLACK)
+            if told != {"action": "reset"}:
+                raise Failed(f"the watchdog did something else: {told}")
+            print(f"      try {number}: reset", flush=True)
+        box.said(r"Palabre \S+\+1\n", 300 * kit.SLACK, since)
+        kit.note("return from a version that stands still at its first step", time.monotonic() - began, "s", 360, firm=True)
+        box.ready(120 * kit.SLACK)
+        kit.sign_in(box)
+        kit.has_room(box, room)
+        state = try_page.until(box, "version 10 has failed", lambda state: state["last_failure"] is not None, 60 * kit.SLACK)
+        failure = state["last_failure"]
+        if (failure["what"], failure["version"]) != ("bad", 10):
+            raise Failed(f"the API names another failure: {failure}")
+        print(f"      the API: {failure['code']}, {failure['cause']}", flush=True)
 
 
 def ended(kit, arch="amd64"):

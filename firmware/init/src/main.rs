@@ -12,6 +12,8 @@ mod mounts;
 mod probe;
 mod say;
 mod turn;
+#[allow(unsafe_code)]
+mod watchdog;
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -26,6 +28,7 @@ use palabre_init::verity::{SUPERBLOCK_BYTES, Superblock};
 
 use probe::{Drive, Loaded};
 use turn::{Left, Turn};
+use watchdog::Watchdog;
 
 /// Long enough to be read on a screen, short enough for three tries within the time to fall back.
 const RESTART_AFTER: Duration = Duration::from_secs(5);
@@ -56,7 +59,8 @@ fn main() -> ExitCode {
     }
     let mut loaded = Loaded::default();
     let mut drives = Vec::new();
-    let pause = match boot(&mut loaded, &mut drives) {
+    let mut watchdog = None;
+    let pause = match boot(&mut loaded, &mut drives, &mut watchdog) {
         Ok(never) => match never {},
         Err(Stopped::Left(Left { why, pause })) => {
             say::failed(&format!("{why}, in {} s", pause.as_secs()));
@@ -77,7 +81,7 @@ fn main() -> ExitCode {
             RESTART_AFTER
         }
     };
-    std::thread::sleep(pause);
+    watchdog::wait(&mut watchdog, pause);
     let refused = rustix::system::reboot(rustix::system::RebootCommand::Restart);
     // PID 1 that ends is a kernel panic, and the command line has `panic=10`.
     say::failed(&format!("the kernel does not restart: {refused:?}"));
@@ -99,7 +103,11 @@ impl From<String> for Stopped {
 }
 
 /// Boots, or says why not.
-fn boot(loaded: &mut Loaded, drives: &mut Vec<Drive>) -> Result<std::convert::Infallible, Stopped> {
+fn boot(
+    loaded: &mut Loaded,
+    drives: &mut Vec<Drive>,
+    watchdog: &mut Option<Watchdog>,
+) -> Result<std::convert::Infallible, Stopped> {
     mounts::kernel_files()?;
     say::open();
     let text = |path| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
@@ -111,10 +119,12 @@ fn boot(loaded: &mut Loaded, drives: &mut Vec<Drive>) -> Result<std::convert::In
     for prefix in ALWAYS {
         loaded.load_starting_with(prefix);
     }
+    loaded.load_for_watchdog();
+    *watchdog = Watchdog::start();
     mounts::firmware_variables();
     // Before anything that damage may end.
     let turn = Turn::begin(&asked.root_hash);
-    let found = wait_for_root(&asked, loaded, drives);
+    let found = wait_for_root(&asked, loaded, drives, watchdog);
     turn.decide(&asked.root_hash, drives)
         .map_err(Stopped::Left)?;
     mounts::forget_firmware_variables();
@@ -136,15 +146,28 @@ fn boot(loaded: &mut Loaded, drives: &mut Vec<Drive>) -> Result<std::convert::In
     record.write()?;
     mounts::keep_policy()?;
     say::note(&format!(
-        "root data={} hash={} modules={} uptime={}",
+        "root data={} hash={} modules={} watchdog={} uptime={}",
         data.name,
         hash.name,
         loaded.count(),
+        patience(watchdog.as_ref()),
         uptime(),
     ));
+    if let Some(watchdog) = watchdog.take() {
+        watchdog.hand_over();
+    }
     mounts::switch()?;
     let failed = Command::new(SYSTEMD).exec();
     Err(format!("{SYSTEMD} does not start: {failed}").into())
+}
+
+/// The watchdog in a word.
+fn patience(watchdog: Option<&Watchdog>) -> String {
+    match watchdog.map(Watchdog::seconds) {
+        None => "none".to_owned(),
+        Some(None) => "its own time".to_owned(),
+        Some(Some(seconds)) => format!("{seconds}s"),
+    }
 }
 
 /// A partition of one of the drives.
@@ -166,6 +189,7 @@ fn wait_for_root(
     asked: &cmdline::Request,
     loaded: &mut Loaded,
     drives: &mut Vec<Drive>,
+    watchdog: &mut Option<Watchdog>,
 ) -> Result<(Found, Found), String> {
     let deadline = Instant::now() + Duration::from_secs(asked.wait_seconds);
     let booted = probe::booted_esp();
@@ -198,7 +222,7 @@ fn wait_for_root(
                 asked.wait_seconds
             ));
         }
-        std::thread::sleep(LOOK_AGAIN);
+        watchdog::wait(watchdog, LOOK_AGAIN);
     }
 }
 

@@ -52,6 +52,19 @@ impl Modules {
         found
     }
 
+    /// The same modules, of which only those drive a device whose path has one of `parts` in it.
+    pub fn narrowed(&self, parts: &[&str]) -> Self {
+        let is_meant = |module: &String| {
+            let path = self.files.get(module).map(|(path, _)| path);
+            path.is_some_and(|path| parts.iter().any(|part| path.contains(part)))
+        };
+        let aliases = self.aliases.iter();
+        Self {
+            aliases: aliases.filter(|(_, m)| is_meant(m)).cloned().collect(),
+            files: self.files.clone(),
+        }
+    }
+
     /// Every module whose name starts with `prefix`, sorted.
     pub fn starting_with(&self, prefix: &str) -> Vec<&str> {
         let prefix = name_of(prefix);
@@ -212,6 +225,17 @@ alias broken
             ["virtio", "virtio_blk", "virtio_ring"]
         );
         assert!(modules.load_order("nothing").is_empty());
+    }
+
+    #[test]
+    fn only_drivers_from_the_folders_that_are_asked_for_are_found() {
+        let modules = Modules::parse(DEP, ALIAS).narrowed(&["/drivers/block/", "/nvme/host/nvme."]);
+        assert_eq!(modules.drivers("virtio:d00000002v00001AF4"), ["virtio_blk"]);
+        let nvme = "pci:v00001B36d00000010sv00001AF4sd00001100bc01sc08i02";
+        assert_eq!(modules.drivers(nvme), ["nvme"]);
+        assert!(modules.drivers("acpi:PNP0A08:x").is_empty());
+        // What they need is still known.
+        assert_eq!(modules.load_order("virtio_blk").len(), 3);
     }
 
     #[test]

@@ -17,6 +17,12 @@ use crate::mounts::EFIVARS;
 const BOOTED_ESP: &str = "LoaderDevicePartUUID";
 /// `MODULE_INIT_COMPRESSED_FILE` of finit_module(2).
 const COMPRESSED: i32 = 4;
+/// Where the drivers of watchdogs are, and the two that find those of Intel's boards on them.
+const WATCHDOGS: [&str; 3] = [
+    "/drivers/watchdog/",
+    "/drivers/mfd/lpc_ich.",
+    "/drivers/i2c/busses/i2c-i801.",
+];
 /// Folders below `/sys/devices` are not this deep.
 const MAX_DEPTH: u32 = 32;
 /// Virtual block devices, which never hold the root.
@@ -55,6 +61,24 @@ impl Loaded {
         let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
         for name in names {
             self.load(&name);
+        }
+    }
+
+    /// Loads the drivers of watchdogs. One may bring the device of the next.
+    pub(crate) fn load_for_watchdog(&mut self) {
+        let narrowed = self.modules.narrowed(&WATCHDOGS);
+        loop {
+            let before = self.done.len();
+            let mut found = Vec::new();
+            devices(Path::new("/sys/devices"), 0, &mut found);
+            for modalias in found {
+                for driver in narrowed.drivers(&modalias) {
+                    self.load(driver);
+                }
+            }
+            if self.done.len() == before {
+                return;
+            }
         }
     }
 
