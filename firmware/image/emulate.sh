@@ -49,8 +49,6 @@ if [ "$secure" = on ]; then
     amd64)
       code=/usr/share/OVMF/OVMF_CODE_4M.secboot.fd
       # Only code in system management mode may write the variables: else a system could end Secure Boot by itself.
-      # One processor: each access to them gathers all processors in that mode, which takes emulated ones seconds on a busy machine.
-      processors=1
       options+=(-machine smm=on -global "driver=cfi.pflash01,property=secure,value=on" -global ICH9-LPC.disable_s3=1)
       ;;
     arm64) code=/usr/share/AAVMF/AAVMF_CODE.secboot.fd ;;
