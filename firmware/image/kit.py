@@ -104,16 +104,16 @@ def claim_and_make_a_room(box, code=None):
     return room
 
 
-# What a disk of the emulator has, and the part of it that is not /var: two slots and what they start from, in MiB.
-DISK, SLOTS = 4096, {"core": 300 + 2 * (16 + 640), "room": 300 + 2 * (16 + 1536)}
+# What a disk of the emulator has, and the part of it that is not /var: two slots of a core and what they start from, in MiB.
+DISK, SLOTS = 4096, 300 + 2 * (16 + 640)
 
 
-def data_has_the_rest(box, flavour="core"):
+def data_has_the_rest(box):
     """/var has all of the disk but the slots; a twelfth of it may be what the file system keeps for itself."""
     status, storage = box.api("GET", "/api/v1/appliance/storage")
     if status != 200:
         raise Failed(f"the storage is not told: {status} {storage}")
-    has, rest = storage["bytes"] / 2**20, DISK - SLOTS[flavour]
+    has, rest = storage["bytes"] / 2**20, DISK - SLOTS
     if not rest * 11 / 12 <= has <= rest:
         raise Failed(f"/var has {has:.0f} MiB of the {rest} that the slots leave")
     note("data partition, of a disk of 4 GiB", has, "MiB")

@@ -104,6 +104,18 @@ def hung(kit, arch="amd64"):
                 raise Failed(f"the reset counts against the version: {state}")
 
 
+def is_back(kit, box, room, version):
+    """The version before serves, with the same data, and the API says that this version is bad; what it says."""
+    box.ready(120 * kit.SLACK)
+    kit.sign_in(box)
+    kit.has_room(box, room)
+    state = try_page.until(box, f"version {version} has failed", lambda state: state["last_failure"] is not None, 60 * kit.SLACK)
+    failure = state["last_failure"]
+    if (failure["what"], failure["version"]) != ("bad", version):
+        raise Failed(f"the API names another failure: {failure}")
+    return failure
+
+
 def still(kit, arch="amd64"):
     """A version that stands still before its system runs: the watchdog ends each of its tries, and the version before comes back."""
     with Box(arch, kit.out(arch, 1), fresh(os.path.join(WORK, "test", "still"))) as box:
@@ -121,13 +133,7 @@ def still(kit, arch="amd64"):
             print(f"      try {number}: reset", flush=True)
         box.said(r"Palabre \S+\+1\n", 300 * kit.SLACK, since)
         kit.note("return from a version that stands still at its first step", time.monotonic() - began, "s", 360, firm=True)
-        box.ready(120 * kit.SLACK)
-        kit.sign_in(box)
-        kit.has_room(box, room)
-        state = try_page.until(box, "version 10 has failed", lambda state: state["last_failure"] is not None, 60 * kit.SLACK)
-        failure = state["last_failure"]
-        if (failure["what"], failure["version"]) != ("bad", 10):
-            raise Failed(f"the API names another failure: {failure}")
+        failure = is_back(kit, box, room, 10)
         print(f"      the API: {failure['code']}, {failure['cause']}", flush=True)
 
 
@@ -150,11 +156,5 @@ def ended(kit, arch="amd64"):
         kit.note("return from a version whose program ended after it had proved good", time.monotonic() - began, "s")
         if box.seen(r"Palabre \S+\+9\n", since):
             raise Failed("version 9 served")
-        box.ready(60 * kit.SLACK)
-        kit.sign_in(box)
-        kit.has_room(box, room)
-        state = try_page.until(box, "version 9 has failed", lambda state: state["last_failure"] is not None, 60 * kit.SLACK)
-        failure = state["last_failure"]
-        if (failure["what"], failure["version"]) != ("bad", 9):
-            raise Failed(f"the API names another failure: {failure}")
+        failure = is_back(kit, box, room, 9)
         print(f"      the API: {failure['why']}", flush=True)
