@@ -163,12 +163,14 @@ impl Backups {
     }
 
     /// Puts back, on a full disk too, the newest copy whose schema is at most `known`, in place of a database of schema
-    /// `found` that nobody has open, for `version`. Whether there was one.
+    /// `found` that nobody has open, for `version`. Whether there was one. `make_room` frees the few blocks that the steps
+    /// after the copy take; a copy must not get them, for it stays.
     pub(super) fn restore(
         &self,
         version: &str,
         found: i64,
         known: i64,
+        make_room: &(dyn Fn() + Sync),
         cut: Cut<'_>,
     ) -> io::Result<bool> {
         let copies = self.list()?;
@@ -199,6 +201,7 @@ impl Backups {
             }
             Err(error) => return Err(error),
         };
+        make_room();
         cut()?;
         let restored = Restored {
             before: copy.before.clone(),

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use palabre_tests::disk::Disk;
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
@@ -253,6 +254,49 @@ async fn on_a_full_disk_the_copy_itself_takes_the_place() {
             return;
         }
     }
+}
+
+#[tokio::test]
+async fn a_version_killed_on_a_full_disk_leaves_the_administrator_what_is_kept() {
+    let Some(disk) = Disk::mounted(24 << 20) else {
+        return;
+    };
+    let (living, from) = place();
+    first(&from).await;
+    let store = opened(&from, 2).await;
+    // Some 300 KiB that are in the journal only: the database they go into grows by them.
+    for number in 0..300 {
+        add(&store, &format!("{number} {}", "x".repeat(90))).await;
+    }
+    let file = disk.path().join("palabre.db");
+    let mut copy = Command::new("cp");
+    copy.arg("-a").arg(living.path().join("."));
+    assert!(copy.arg(disk.path()).status().unwrap().success());
+    store.close().await;
+    let length = |name: &str| fs::metadata(disk.path().join(name)).unwrap().len();
+    assert!(length("palabre.db-wal") > length("palabre.db") + (100 << 10));
+
+    disk.fill();
+    let mut step = 0;
+    // Until the copy is to be made, whatever somebody gives back belongs to somebody else at once.
+    let mut taken = || {
+        step += 1;
+        if step <= 2 {
+            disk.fill();
+        }
+        Ok(())
+    };
+    let store = open(&file, 1, &mut taken).await.unwrap();
+    assert_eq!(rooms(&store).await, ["of 1"]);
+    assert_eq!(store.restored().expect("it is told").before, "2");
+    assert!(
+        names(&disk.path().join("backup")).is_empty(),
+        "a second copy"
+    );
+    let kept = fs::metadata(disk.path().join("reserve")).unwrap();
+    // But for the index of the journal, and a block or two.
+    assert!(kept.blocks() * 512 > (8 << 20) - (64 << 10), "{kept:?}");
+    store.close().await;
 }
 
 /// The power goes before step `last`; whether it went.

@@ -200,12 +200,11 @@ impl Store {
         let known = migrations.iter().map(|m| m.version).max().unwrap_or(0);
         let (mut pool, mut found) = connect(file, &reserve).await?;
         if found > known {
+            // Whoever was killed left a journal: before it gives its space back, the database it goes into grows.
+            give_up(&reserve);
             pool.close().await;
-            // On a full disk the way back needs a few blocks too; whoever connects next keeps them again.
-            if let Err(error) = reserve.give_up() {
-                tracing::warn!(%error, "the space kept for a full disk is not given up");
-            }
-            let restored = backups.restore(version, found, known, cut);
+            reserve.make();
+            let restored = backups.restore(version, found, known, &|| give_up(&reserve), cut);
             let restored = restored.map_err(|cause| OpenError::Backup {
                 path: file.to_owned(),
                 cause,
@@ -327,6 +326,13 @@ async fn change(
     cut().map_err(ChangeError::Backup)?;
     opened.is_changing = false;
     backups.remember(&opened).map_err(ChangeError::Backup)
+}
+
+/// Gives up what is kept for the administrator, for the way back on a full disk; whoever connects next keeps it again.
+fn give_up(reserve: &Reserve) {
+    if let Err(error) = reserve.give_up() {
+        tracing::warn!(%error, "the space kept for a full disk is not given up");
+    }
 }
 
 /// Opens the file, and looks which schema it has. On a full disk with what is kept for the administrator: without the
