@@ -120,7 +120,7 @@ fn boot(
         loaded.load_starting_with(prefix);
     }
     loaded.load_for_watchdog();
-    *watchdog = Watchdog::start();
+    watchdog::word(watchdog);
     mounts::firmware_variables();
     // Before anything that damage may end.
     let turn = Turn::begin(&asked.root_hash);
@@ -195,6 +195,7 @@ fn wait_for_root(
     let booted = probe::booted_esp();
     let mut near = None;
     loaded.load_for_disks(|| {
+        watchdog::word(watchdog);
         *drives = probe::drives();
         near = find(&asked.root_hash, drives).filter(|(data, _)| {
             // The same root on a stick, from which the box was started, comes into sight later.
@@ -210,6 +211,7 @@ fn wait_for_root(
     }
     loop {
         loaded.load_for_devices();
+        watchdog::word(watchdog);
         *drives = probe::drives();
         if let Some(found) = find(&asked.root_hash, drives) {
             return Ok(found);

@@ -17,10 +17,11 @@ use crate::mounts::EFIVARS;
 const BOOTED_ESP: &str = "LoaderDevicePartUUID";
 /// `MODULE_INIT_COMPRESSED_FILE` of finit_module(2).
 const COMPRESSED: i32 = 4;
-/// Where the drivers of watchdogs are, and the two that find those of Intel's boards on them.
-const WATCHDOGS: [&str; 3] = [
+/// Where the drivers of watchdogs are, and the three that find those of Intel's boards on them.
+const WATCHDOGS: [&str; 4] = [
     "/drivers/watchdog/",
     "/drivers/mfd/lpc_ich.",
+    "/drivers/mfd/intel_pmc_bxt.",
     "/drivers/i2c/busses/i2c-i801.",
 ];
 /// Folders below `/sys/devices` are not this deep.

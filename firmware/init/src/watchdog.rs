@@ -14,9 +14,12 @@ use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 
 /// The one that systemd takes too.
 const DEVICE: &str = "/dev/watchdog0";
-/// Seconds without a word after which the board resets. Lower ends a slow start, of which systemd's own takes seconds only;
-/// higher keeps a room waiting, three times until the version before is back.
-const PATIENCE: c_int = 60;
+/// Seconds without a word after which the board resets while drivers find disks. Lower ends a start beside a disk that is
+/// dying, which the kernel gives up after about a minute; higher keeps a room waiting, three times until the version before
+/// is back.
+const PATIENCE: c_int = 90;
+/// The same, from the hand-over until systemd speaks to it, which takes it seconds.
+const HANDED_OVER: c_int = 60;
 /// How often it hears a word while this program waits. A few times in what the most impatient boards allow.
 const WORD: Duration = Duration::from_secs(5);
 /// `WDIOC_SETTIMEOUT`.
@@ -32,13 +35,31 @@ pub(crate) struct Watchdog {
 
 impl Watchdog {
     /// Starts it, where there is one whose driver is loaded.
-    pub(crate) fn start() -> Option<Self> {
+    fn start() -> Option<Self> {
         let device = File::options().write(true).open(DEVICE).ok()?;
-        let mut seconds = PATIENCE;
+        let mut started = Self {
+            device,
+            seconds: None,
+        };
+        if !started.set(PATIENCE) {
+            started.set(HANDED_OVER);
+        }
+        Some(started)
+    }
+
+    /// Asks for `seconds` of patience, and tells whether some are in force now: a board may give others, or refuse.
+    fn set(&mut self, mut seconds: c_int) -> bool {
         // SAFETY: the opcode is that of a call which reads and writes one `int`.
-        let set = unsafe { ioctl(&device, Updater::<SET_TIMEOUT, c_int>::new(&mut seconds)) };
-        let seconds = set.is_ok().then_some(seconds);
-        Some(Self { device, seconds })
+        let set = unsafe {
+            ioctl(
+                &self.device,
+                Updater::<SET_TIMEOUT, c_int>::new(&mut seconds),
+            )
+        };
+        if set.is_ok() {
+            self.seconds = Some(seconds);
+        }
+        set.is_ok()
     }
 
     /// After how many seconds it resets, when it can be told.
@@ -46,13 +67,13 @@ impl Watchdog {
         self.seconds
     }
 
-    /// Says that all is well.
-    pub(crate) fn word(&mut self) {
+    fn word(&mut self) {
         let _ = self.device.write_all(&[0]);
     }
 
     /// Leaves it to whoever comes next. It runs on.
     pub(crate) fn hand_over(mut self) {
+        self.set(HANDED_OVER);
         self.word();
         // The kernel would say on every console that it was not stopped, as if that were an accident.
         let level = fs::read_to_string(CONSOLE);
@@ -64,13 +85,19 @@ impl Watchdog {
     }
 }
 
+/// Says that all is well. One whose driver has come since the last word is started.
+pub(crate) fn word(watchdog: &mut Option<Watchdog>) {
+    match watchdog {
+        Some(watchdog) => watchdog.word(),
+        None => *watchdog = Watchdog::start(),
+    }
+}
+
 /// Waits, and says meanwhile that all is well.
 pub(crate) fn wait(watchdog: &mut Option<Watchdog>, pause: Duration) {
     let end = Instant::now() + pause;
     loop {
-        if let Some(watchdog) = watchdog {
-            watchdog.word();
-        }
+        word(watchdog);
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return;
