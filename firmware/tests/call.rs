@@ -299,6 +299,8 @@ fn a_tone_that_is_muted_is_sfu_sound() {
         .to_jwt()
         .expect("a token");
     let track = loop {
+        // A call that is over has no speaker any more.
+        assert!(!calling.is_finished(), "the call ended before its track");
         let asked = json!({"room": room, "identity": "speaker"});
         let (status, who) = twirp(&program.url, &token, "GetParticipant", &asked);
         let sid = who["tracks"][0]["sid"].as_str().map(str::to_owned);
