@@ -45,7 +45,7 @@ untouched() {
 root=$(findmnt -nvo SOURCE --target /)
 system=$(lsblk -nrspo NAME,TYPE -- "$root" 2>/dev/null | awk '$2 == "disk" { print $1; exit }')
 [ -n "$system" ] || die "no disk of this system is seen from here (/ is $root): fw flash can be tested on a machine, not in a container"
-refused 'is in use' "$system" --image "$packed"
+refused 'is in use:' "$system" --image "$packed"
 
 refused 'is not a block device' /dev/null --image "$packed" --yes
 refused 'is not a block device' "$plain" --image "$packed" --yes
@@ -55,7 +55,7 @@ mkfs.ext4 -qF "$loop"
 mount "$loop" "$place/mount"
 printf 'stays\n' >"$place/mount/file"
 sync -f "$place/mount/file"
-untouched refused 'is in use' "$loop" --image "$packed" --yes
+untouched refused 'is in use:' "$loop" --image "$packed" --yes
 [ "$(cat "$place/mount/file")" = stays ] || die 'the file system of a mounted disk was written to'
 umount "$place/mount"
 
@@ -65,7 +65,7 @@ coproc HOLD { exec python3 -c 'import os, sys; os.open(sys.argv[1], os.O_RDONLY 
 # shellcheck disable=SC2153 # Bash sets it.
 holder=$HOLD_PID
 read -r <&"${HOLD[0]}"
-untouched refused 'is in use by a file system over several disks' "$loop" --image "$packed" --yes
+untouched refused 'or is in use by a file system over several disks' "$loop" --image "$packed" --yes
 kill "$holder"
 wait "$holder" 2>/dev/null || true
 

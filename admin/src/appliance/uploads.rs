@@ -24,7 +24,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::problem::{ApplianceProblem as Refused, Problem};
 use crate::secret::random;
 
-/// The largest upload, in bytes: half as much again as the largest bundle of any flavour, a room's of
+/// The largest upload, in bytes: two thirds more than the largest bundle of any flavour, a room's of
 /// some 420 MiB. Higher fills a small disk; lower refuses a real update.
 pub(crate) const MAX_UPLOAD: u64 = 700 << 20;
 
