@@ -6,11 +6,13 @@ import datetime
 import email.utils
 import json
 import os
+import re
 import struct
 import time
 
 import outside
 from box import WORK, Box, Failed, fresh, seen, tool
+from picture import Picture
 
 LINK = "net"
 
@@ -105,11 +107,24 @@ def late(t, arch="amd64"):
 
 
 def alone(t, arch="amd64"):
-    with Box(arch, t.out(arch, 1), fresh(os.path.join(WORK, "test", "alone")), options=["--net", "none"]) as box:
+    folder = fresh(os.path.join(WORK, "test", "alone"))
+    with Box(arch, t.out(arch, 1), folder, options=["--net", "none"], machine=["-device", "VGA"]) as box:
         t.step("no network card at all: the box starts, and its console says so")
         box.start()
         box.said(r"No network yet", 90 * t.SLACK)
-        box.said(r"Claim code / Code +\S+", 30 * t.SLACK)
+        told = box.said(r"\nPalabre \S+\n(.*\n){2,8}  Claim code / Code +\S+(.*\n)*?  Data / .*\n", 30 * t.SLACK).group(0).strip("\n")
+        print("      " + told.replace("\n", "\n      "), flush=True)
+        # The end of the serial number that the emulator gives it.
+        if not re.search(r"  Box / Boîtier +palabre-0001\n", told):
+            raise Failed("the box is not named by its serial number")
+        t.step("its screen says the same: name, claim code, fingerprint")
+        deadline = time.monotonic() + 30 * t.SLACK
+        while not (picture := Picture(box)).reads(told):
+            if time.monotonic() > deadline:
+                picture.keep(os.path.join(folder, "console.png"))
+                raise Failed(f"the screen says something else: {folder}/console.png")
+            box.passes(1)
+        picture.keep(os.path.join(folder, "console.png"))
 
 
 def full(t, arch="amd64"):

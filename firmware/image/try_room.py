@@ -5,7 +5,6 @@ Pictures of the screen are kept in the folders test/room and test/room-arm64 of 
 Chromium is slow in emulation, so that waits are long; each ends with what it waits for.
 """
 
-import collections
 import http.server
 import os
 import queue
@@ -14,14 +13,13 @@ import shutil
 import signal
 import socket
 import ssl
-import struct
 import subprocess
 import threading
 import time
 import urllib.parse
-import zlib
 
-from box import FIRMWARE, WORK, Box, Failed, fresh, seen
+from box import FIRMWARE, WORK, Box, Failed, fresh
+from picture import Picture
 
 # What a person sees, as the sheets of style say it: the button of the meetings page, the links of the start page, and the
 # paper that all pages share.
@@ -34,33 +32,6 @@ SOUND = ["-audiodev", "none,id=sound", "-device", "usb-audio,audiodev=sound,bus=
 SCREEN = {arch: ["-device", f"{card},xres=1280,yres=720", "-device", "usb-kbd,bus=xhci.0", "-device", "usb-tablet,bus=xhci.0"]
           for arch, card in {"amd64": "virtio-vga", "arm64": "virtio-gpu-pci"}.items()}
 MEMORY = 3072
-
-
-class Picture:
-    """A picture of the box's screen, from the emulator."""
-
-    def __init__(self, box):
-        path = os.path.join(box.folder, "screen.ppm")
-        box.qmp("screendump", filename=seen(path))
-        with open(path, "rb") as file:
-            if file.readline() != b"P6\n":
-                raise Failed("the emulator's picture of the screen is no PPM")
-            self.width, self.height = map(int, file.readline().split())
-            file.readline()
-            self.pixels = file.read()
-        os.remove(path)
-        # Pixels of each colour.
-        self.colours = collections.Counter(zip(*(self.pixels[part::3] for part in range(3))))
-
-    def keep(self, path):
-        """As PNG."""
-        rows = b"".join(b"\0" + self.pixels[at:at + 3 * self.width] for at in range(0, len(self.pixels), 3 * self.width))
-        with open(path, "wb") as file:
-            file.write(b"\x89PNG\r\n\x1a\n")
-            header = struct.pack(">IIBBBBB", self.width, self.height, 8, 2, 0, 0, 0)
-            for kind, content in [(b"IHDR", header), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b"")]:
-                file.write(struct.pack(">I", len(content)) + kind + content)
-                file.write(struct.pack(">I", zlib.crc32(kind + content)))
 
 
 def shown(box, name, is_there, within):
