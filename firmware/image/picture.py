@@ -44,7 +44,8 @@ class Picture:
 
     def reads(self, text):
         """Whether the console shows these lines, one below the other. Nobody needs to know the font: each letter looks the same wherever
-        it is, no two look alike, and a space and what is behind the end of a line is empty."""
+        it is, no two look alike, and a space and what is behind the end of a line is empty. So of a letter that is there but once no more
+        is known than that it is none of the others."""
         wanted = text.splitlines()
         rows = [self.cells(row) for row in range(self.height // HEIGHT)]
         return any(is_text(rows[top:top + len(wanted)], wanted) for top in range(len(rows) - len(wanted) + 1))
@@ -58,4 +59,5 @@ def is_text(rows, lines):
         for cell, letter in zip(cells, line.ljust(len(cells))):
             if looks.setdefault(letter, cell) != cell:
                 return False
-    return len(set(looks.values())) == len(looks)
+    empty = looks.get(" ", b"")
+    return len(set(looks.values())) == len(looks) and empty == empty[:3] * (len(empty) // 3)

@@ -1,12 +1,12 @@
-"""Whether a text is read from a picture of a console, and no other text. The font is made up."""
+"""Whether a text is read from a picture of a console, and no text with the letters otherwise. The font is made up."""
 
 import hashlib
 import unittest
 
 from picture import HEIGHT, WIDTH, Picture
 
-COLUMNS, ROWS = 40, 6
-TEXT = ["Box    palabre-0001", "", "Claim code    AB12-CD34   (une fois : l'été)"[:COLUMNS]]
+COLUMNS, ROWS = 44, 6
+TEXT = ["Box    palabre-0001", "", "Claim code    AB12-CD34   (une fois : l'été)"]
 
 
 def drawn(lines):
@@ -33,6 +33,16 @@ class Reads(unittest.TestCase):
         for wrong in [TEXT[:2] + [TEXT[2].replace("12", "21")], TEXT[:2] + [TEXT[2].replace("CD34", "CD33")], TEXT[:2] + [TEXT[2][:-1]],
                       [TEXT[0], "x", TEXT[2]], [TEXT[0], TEXT[2]], TEXT[::-1], [TEXT[0] + "1"] + TEXT[1:], ["x" * (COLUMNS + 1)]]:
             self.assertFalse(drawn(TEXT).reads("\n".join(wrong)), wrong)
+
+    def test_a_space_is_empty(self):
+        picture = drawn([line.replace(" ", "_") for line in TEXT])
+        self.assertFalse(picture.reads("Box"))
+        self.assertFalse(picture.reads("\n".join(TEXT)))
+        self.assertFalse(drawn([line.ljust(COLUMNS).replace(" ", "_") for line in ["", *TEXT, "", ""]][1:]).reads(TEXT[0]))
+
+    def test_the_limit_a_letter_that_is_there_once_may_be_another(self):
+        self.assertTrue(drawn(TEXT).reads(TEXT[2].replace("D", "X")))
+        self.assertFalse(drawn(TEXT).reads("\n".join(TEXT).replace("D", "x")))
 
     def test_an_empty_screen_shows_no_text(self):
         self.assertFalse(drawn([]).reads("Palabre"))

@@ -112,7 +112,8 @@ def alone(t, arch="amd64"):
         t.step("no network card at all: the box starts, and its console says so")
         box.start()
         box.said(r"No network yet", 90 * t.SLACK)
-        told = box.said(r"\nPalabre \S+\n(.*\n){2,8}  Claim code / Code +\S+(.*\n)*?  Data / .*\n", 30 * t.SLACK).group(0).strip("\n")
+        told = box.said(r"\nPalabre \S+\n(.*\n){2,8}  Claim code / Code +\S+.*\n(.*\n){1,2}"
+                        r"  Certificate / Certificat [0-9A-F:]{95}\n(.*\n)?  Data / .*\n", 30 * t.SLACK).group(0).strip("\n")
         print("      " + told.replace("\n", "\n      "), flush=True)
         # The end of the serial number that the emulator gives it.
         if not re.search(r"  Box / Boîtier +palabre-0001\n", told):

@@ -127,10 +127,11 @@ def still(kit, arch="amd64"):
         began = time.monotonic()
         for number in range(1, TRIES + 1):
             since += box.said(r"TEST: STILL\s", 120 * kit.SLACK, since).end()
+            stands = time.monotonic()
             told = box.event("WATCHDOG", (WATCHDOG_OF_A_START + 30) * kit.SLACK)
             if told != {"action": "reset"}:
                 raise Failed(f"the watchdog did something else: {told}")
-            print(f"      try {number}: reset", flush=True)
+            kit.note(f"try {number} stands still to its reset", time.monotonic() - stands, "s", WATCHDOG_OF_A_START, firm=True)
         box.said(r"Palabre \S+\+1\n", 300 * kit.SLACK, since)
         kit.note("return from a version that stands still at its first step", time.monotonic() - began, "s", 360, firm=True)
         failure = is_back(kit, box, room, 10)
