@@ -18,7 +18,7 @@ import threading
 import time
 import urllib.parse
 
-from box import FIRMWARE, WORK, Box, Failed, fresh
+from box import FIRMWARE, WORK, Box, Failed, fresh, seen
 from picture import Picture
 
 # What a person sees, as the sheets of style say it: the button of the meetings page, the links of the start page, and the
