@@ -21,6 +21,8 @@ from box import FIRMWARE, WORK, Box, Failed, fresh, seen
 NETWORK = f'[network]\naddress = "{outside.INSIDE}/24"\n'
 TIME = '[time]\nntp = ["10.0.2.2"]\nzone = "Europe/Paris"\n'
 CERTIFICATE = '[certificate]\nchain = "box.pem"\nkey = "box.key"\n'
+# The emulator's own end is where those outside come from.
+PROGRAM = '[http]\nphone_number = "+33 1 99 00 00 00"\nmetrics_from = ["10.0.2.2"]\n[sip]\ntrunks = ["10.0.2.2"]\n'
 # Seconds that the time server is ahead of this machine, whose clock the box has when it starts.
 AHEAD = 3 * 3600
 # As IEEE 802.1Q says it in a frame.
@@ -149,3 +151,19 @@ def stick(kit, arch="amd64"):
         taken(kit, box, settings(kit, folder, "back", NETWORK))
         box.ready(60 * kit.SLACK)
         kit.has_room(box, room)
+
+        kit.step("a stick says who else may measure it, and its telephone number: Palabre starts anew with them, and its rooms are there")
+        if box.send("GET", "/metrics", {})[0] == 200:
+            raise Failed("anybody may read what is measured")
+        since = box.mark()
+        taken(kit, box, settings(kit, folder, "program", PROGRAM))
+        box.said(r"Page +https://", 60 * kit.SLACK, since)
+        box.ready(60 * kit.SLACK)
+        status, _, measured = box.send("GET", "/metrics", {})
+        if status != 200 or b"palabre_engine_participants " not in measured:
+            raise Failed(f"whom the stick names is answered {status} at /metrics")
+        kit.sign_in(box)
+        kit.has_room(box, room)
+        status, told = box.api("POST", "/api/v1/join", {"code": room["code"], "name": "Essai"})
+        if status != 200 or told["phone"].get("number") != "+33 1 99 00 00 00":
+            raise Failed(f"the number of the stick is not told: {status} {told}")

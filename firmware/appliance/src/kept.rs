@@ -14,13 +14,25 @@ use crate::bundle::printable;
 use crate::stick::{MAX_FILE, Stick};
 
 /// The sections, and the keys of each.
-const KEYS: [(&str, &[&str]); 3] = [
+const KEYS: [(&str, &[&str]); 6] = [
     (
         "network",
         &["dhcp", "address", "gateway", "dns", "vlan", "interface"],
     ),
     ("time", &["ntp", "zone"]),
     ("certificate", &["chain", "key"]),
+    (
+        "http",
+        &[
+            "public_url",
+            "phone_number",
+            "sip_address",
+            "metrics_from",
+            "trusted_proxies",
+        ],
+    ),
+    ("media", &["announced"]),
+    ("sip", &["trunks", "numbers", "advertise"]),
 ];
 /// The longest name that is said, in characters.
 const MAX_NAME: usize = 64;
@@ -88,7 +100,11 @@ mod tests {
     const FULL: &str = "[network]\naddress = \"192.0.2.10/24\"\ngateway = \"192.0.2.1\"\n\
         dns = [\"192.0.2.53\"]\nvlan = 20\ninterface = \"enp1s0\"\n\
         [time]\nntp = [\"ntp.example.org\"]\nzone = \"Europe/Paris\"\n\
-        [certificate]\nchain = \"box.pem\"\nkey = \"box.key\"\n";
+        [certificate]\nchain = \"box.pem\"\nkey = \"box.key\"\n\
+        [http]\npublic_url = \"https://meet.example.org\"\nphone_number = \"+33 1 99 00 00 00\"\n\
+        sip_address = \"sip:meet@example.org\"\nmetrics_from = [\"192.0.2.70/32\"]\ntrusted_proxies = [\"192.0.2.0/24\"]\n\
+        [media]\nannounced = [\"203.0.113.1:7880\"]\n\
+        [sip]\ntrunks = [\"192.0.2.60\"]\nnumbers = [\"199000000\"]\nadvertise = \"203.0.113.1\"\n";
 
     #[test]
     fn what_this_version_writes_it_reads_whole() {

@@ -14,6 +14,7 @@ pub mod history;
 pub mod kept;
 pub mod keys;
 pub mod pair;
+pub mod program;
 pub mod protection;
 pub mod provision;
 pub mod redact;

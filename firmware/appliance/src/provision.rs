@@ -14,6 +14,7 @@ use crate::certificate::{fingerprint, first_block, pin, self_signed, serves};
 use crate::history::replace;
 use crate::kept;
 use crate::pair;
+use crate::program::VARIABLES;
 pub use crate::stick::{
     Address, Beside, Certificate, Host, Interface, Network, Refused, Stick, Time, Vlan, Zone,
 };
@@ -92,6 +93,8 @@ pub struct Done {
     pub stick: bool,
     /// Names of the sections that the stick brought.
     pub sections: Vec<&'static str>,
+    /// Whether the program's variables are others than before. It reads them at its start only.
+    pub program_changed: bool,
     /// Whether the device of a VLAN may be there that is no longer asked for: it would keep its number.
     pub vlan_outlived: bool,
     /// What of the kept settings is not understood, by name: a newer version may have written it.
@@ -209,7 +212,8 @@ pub fn provision(
         in_force.network = tried.or(in_force.network);
     }
     let vlan = || read(&places.run.join(VLAN)).ok();
-    let vlan_before = vlan();
+    let variables = || read(&places.run.join(VARIABLES)).ok();
+    let (vlan_before, variables_before) = (vlan(), variables());
     apply(&places.run, &in_force)?;
     if brings_network {
         remove(&places.run.join(TRIED))?;
@@ -244,6 +248,7 @@ pub fn provision(
         fingerprint: fingerprint(&read(&chain_path).unwrap_or_default()),
         stick: brought.is_some(),
         sections: sections.unwrap_or_default(),
+        program_changed: variables_before != variables(),
         vlan_outlived,
         passed_over,
     })
@@ -277,7 +282,13 @@ pub fn apply(run: &Path, asked: &Stick) -> Result<(), Refused> {
         remove(&run.join(path))?;
     }
     for (path, content) in files {
-        write(&run.join(path), &content, 0o644)?;
+        // systemd itself reads the program's, as root; the others are for its services.
+        let mode = if path == Path::new(VARIABLES) {
+            0o600
+        } else {
+            0o644
+        };
+        write(&run.join(path), &content, mode)?;
     }
     Ok(())
 }

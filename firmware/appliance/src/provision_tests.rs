@@ -389,3 +389,44 @@ fn what_is_no_longer_asked_for_goes() {
     assert!(!at("systemd/network/10-palabre.network").exists());
     assert!(at("systemd/network/80-other.network").exists());
 }
+
+#[test]
+fn the_program_has_what_the_last_stick_of_its_section_said() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, places) = places();
+    let stick = folder.path().join("stick");
+    let brings = |text: &str| {
+        fs::write(stick.join("palabre.toml"), text).unwrap();
+        provision(&places, Some(plugged(&stick)), 0).unwrap()
+    };
+    let file = places.run.join(VARIABLES);
+    let told = || fs::read_to_string(&file).unwrap_or_default();
+    let trunk = "PALABRE__SIP__TRUNKS=\"192.0.2.60\"\n";
+    let shown = "PALABRE__HTTP__PHONE_NUMBER=\"+33 1 99 00 00 00\"\n";
+
+    let done = brings("[sip]\ntrunks = [\"192.0.2.60\"]\n");
+    assert!(done.program_changed);
+    assert_eq!(done.sections, ["[sip]"]);
+    assert_eq!(told(), trunk);
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "a number is nobody else's");
+    // The same once more, and what is no matter of the program: it need not start anew.
+    assert!(!brings("[sip]\ntrunks = [\"192.0.2.60\"]\n").program_changed);
+    assert!(!brings("[time]\nzone = \"Europe/Paris\"\n").program_changed);
+    assert_eq!(told(), trunk);
+    // Another section leaves it as it is, and a start without a stick has both.
+    assert!(brings("[http]\nphone_number = \"+33 1 99 00 00 00\"\n").program_changed);
+    assert_eq!(told(), format!("{shown}{trunk}"));
+    fs::remove_dir_all(&places.run).unwrap();
+    provision(&places, None, 0).unwrap();
+    assert_eq!(told(), format!("{shown}{trunk}"));
+    // An empty one puts it back as it was delivered.
+    assert!(brings("[sip]\n").program_changed);
+    assert_eq!(told(), shown);
+    assert!(brings("[http]\n").program_changed);
+    assert!(!file.exists());
+    // What is refused changes nothing.
+    fs::write(stick.join("palabre.toml"), "[sip]\ntrunks = [\"x\"]\n").unwrap();
+    provision(&places, Some(plugged(&stick)), 0).unwrap_err();
+    assert!(!file.exists());
+}

@@ -1,4 +1,4 @@
-//! What a stick asks for, in a `palabre.toml` with three sections:
+//! What a stick asks for, in a `palabre.toml` with these sections, and those of the program ([`crate::program`]):
 //!
 //! ```toml
 //! [network]
@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bundle::printable;
+use crate::program::{Http, Media, Sip, VARIABLES};
 
 /// The longest `palabre.toml`, and the longest certificate, in bytes.
 pub const MAX_FILE: u64 = 64 * 1024;
@@ -36,12 +37,13 @@ const MAX_WHAT: usize = 300;
 const MAX_SERVERS: usize = 8;
 /// The file of systemd that makes the device of a VLAN, below `/run`.
 pub(crate) const VLAN: &str = "systemd/network/10-palabre-vlan.netdev";
-/// Every file of systemd that settings become, below `/run`.
-pub(crate) const FILES: [&str; 4] = [
+/// Every file for systemd that settings become, below `/run`.
+pub(crate) const FILES: [&str; 5] = [
     VLAN,
     "systemd/network/11-palabre-vlan.network",
     "systemd/network/10-palabre.network",
     "systemd/timesyncd.conf.d/10-palabre.conf",
+    VARIABLES,
 ];
 
 /// What a stick asks for.
@@ -54,6 +56,12 @@ pub struct Stick {
     pub time: Option<Time>,
     /// The certificate.
     pub certificate: Option<Certificate>,
+    /// How the program's pages are reached.
+    pub http: Option<Http>,
+    /// How its media are.
+    pub media: Option<Media>,
+    /// How its telephones are.
+    pub sip: Option<Sip>,
 }
 
 /// `[network]`.
@@ -223,7 +231,7 @@ impl<'de> Deserialize<'de> for Beside {
     }
 }
 
-fn refused<E: serde::de::Error>(wanted: &str) -> E {
+pub(crate) fn refused<E: serde::de::Error>(wanted: &str) -> E {
     E::custom(format_args!("expected {wanted}"))
 }
 
@@ -237,6 +245,8 @@ pub enum Refused {
     Network(&'static str),
     #[error("palabre.toml, [time]: at most 8 servers, and one at least or a zone")]
     Servers,
+    #[error("palabre.toml: at most {most} entries in `{key}`")]
+    List { key: &'static str, most: usize },
     #[error("{0} is longer than 64 KiB, or no text")]
     File(String),
     #[error("{0} is no PEM {1}")]
@@ -256,6 +266,7 @@ impl Refused {
             Self::Line { .. } => "stick-line",
             Self::Network(_) => "stick-network",
             Self::Servers => "stick-servers",
+            Self::List { .. } => "stick-list",
             Self::File(_) => "stick-file",
             Self::Pem(..) | Self::Pair { .. } => "stick-certificate",
             Self::Io(..) => "provision-io",
@@ -267,7 +278,7 @@ impl Refused {
         match self {
             Self::Line { line, .. } => format!("line {line} of palabre.toml"),
             Self::Network(what) => (*what).to_owned(),
-            Self::Servers => self.to_string(),
+            Self::Servers | Self::List { .. } => self.to_string(),
             Self::File(_) => "a file is longer than 64 KiB, or no text".to_owned(),
             Self::Pem(_, what) => format!("a file is no PEM {what}"),
             Self::Pair { .. } => "key and certificate do not belong together".to_owned(),
@@ -299,6 +310,9 @@ impl Stick {
         if let Some(time) = &stick.time {
             time.check()?;
         }
+        stick.http.as_ref().map_or(Ok(()), Http::check)?;
+        stick.media.as_ref().map_or(Ok(()), Media::check)?;
+        stick.sip.as_ref().map_or(Ok(()), Sip::check)?;
         Ok(stick)
     }
 
@@ -308,6 +322,9 @@ impl Stick {
             ("[network]", self.network.is_some()),
             ("[time]", self.time.is_some()),
             ("[certificate]", self.certificate.is_some()),
+            ("[http]", self.http.is_some()),
+            ("[media]", self.media.is_some()),
+            ("[sip]", self.sip.is_some()),
         ];
         let there = sections.into_iter().filter(|(_, is_there)| *is_there);
         there.map(|(name, _)| name).collect()
@@ -319,10 +336,13 @@ impl Stick {
             network: self.network.or(kept.network),
             time: self.time.or(kept.time),
             certificate: self.certificate.or(kept.certificate),
+            http: self.http.or(kept.http),
+            media: self.media.or(kept.media),
+            sip: self.sip.or(kept.sip),
         }
     }
 
-    /// The files of systemd that do what the stick asks: path below `/run`, content.
+    /// The files for systemd that do what the stick asks: path below `/run`, content.
     pub fn files(&self) -> Vec<(PathBuf, String)> {
         let mut files = Vec::new();
         if let Some(network) = &self.network {
@@ -334,6 +354,15 @@ impl Stick {
                 PathBuf::from("systemd/timesyncd.conf.d/10-palabre.conf"),
                 format!("[Time]\nNTP={}\n", servers.join(" ")),
             ));
+        }
+        let variables = [
+            self.http.as_ref().map(Http::variables),
+            self.media.as_ref().map(Media::variables),
+            self.sip.as_ref().map(Sip::variables),
+        ];
+        let variables: String = variables.into_iter().flatten().collect();
+        if !variables.is_empty() {
+            files.push((PathBuf::from(VARIABLES), variables));
         }
         files
     }

@@ -52,7 +52,7 @@ fn a_restart_after_a_stick_waits_for_meetings_and_says_so() {
     let (url, asked) = answering_in_turn([3, 0, 2, 0, 0].map(people).into());
     let said = waited(&url);
     assert!(
-        said.starts_with("The box restarts once nobody is in a meeting any more (3 now)."),
+        said.starts_with("This takes effect once nobody is in a meeting any more (3 now)."),
         "{said}"
     );
     assert_eq!(said.lines().count(), 2, "once, in two languages: {said}");

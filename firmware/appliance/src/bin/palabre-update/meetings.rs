@@ -63,10 +63,10 @@ impl Wait {
                     (silent, empty_since) = (0, None);
                     if !std::mem::replace(&mut waits, true) {
                         say(&format!(
-                            "The box restarts once nobody is in a meeting any more ({people} now). At once: page \"The box\", Restart."
+                            "This takes effect once nobody is in a meeting any more ({people} now). At once: page \"The box\", Restart."
                         ));
                         say(&format!(
-                            "Le boîtier redémarrera quand plus personne ne sera en réunion ({people} actuellement). Sans attendre : page « Le boîtier », Redémarrage."
+                            "Ce sera fait quand plus personne ne sera en réunion ({people} actuellement). Sans attendre : page « Le boîtier », Redémarrage."
                         ));
                     }
                 }

@@ -57,8 +57,12 @@ impl Provision {
         }
         let print = done.fingerprint.unwrap_or_else(|| "none".to_owned());
         let from = if done.stick { ", from the stick" } else { "" };
+        let program = match done.stick && done.program_changed {
+            true => ", for the program's next start",
+            false => "",
+        };
         Ok(format!(
-            "{}{from}\ncertificate SHA-256 {print}\n",
+            "{}{from}{program}\ncertificate SHA-256 {print}\n",
             done.host
         ))
     }
