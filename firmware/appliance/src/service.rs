@@ -54,7 +54,7 @@ pub enum Request {
     Network,
     /// Try this network; without [`Request::ConfirmNetwork`] the one before comes back.
     TryNetwork(Network),
-    /// Keep the network that is tried, and start the program anew: it tells browsers its addresses.
+    /// Keep the network that is tried. The program follows the box's addresses by itself.
     ConfirmNetwork,
     /// Go back to the network before the one that is tried.
     RevertNetwork,
