@@ -19,6 +19,7 @@ import trouble
 import try_faults
 import try_page
 import try_ports
+import try_reset
 import try_room
 import try_starts
 import try_stick
@@ -78,6 +79,7 @@ SCENARIOS = {
     "asked": lambda: try_page.asked(kit),
     "settings": lambda: try_page.settings(kit),
     "stick": lambda: try_stick.stick(kit),
+    "reset": lambda: try_reset.reset(kit),
     "ports": lambda: try_ports.ports(kit),
     "broken": lambda: try_faults.broken(kit),
     "damaged": lambda: try_faults.damaged(kit),

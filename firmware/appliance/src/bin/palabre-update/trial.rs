@@ -142,7 +142,7 @@ impl Run {
             return Ok(());
         }
         let what = format!(
-            "version {version} has proved good before and does not serve: the box starts again"
+            "version {version} has proved good before and does not serve: the box starts again. If this comes again and again, a stick can begin with empty data: see the manual"
         );
         Err(Failed::said("never-served", what))
     }
