@@ -4,7 +4,7 @@
 #![allow(clippy::print_stdout)]
 
 use crate::peer::Peer;
-use crate::sound::{Dbfs, Recording};
+use crate::sound::{Dbfs, Leak, Recording};
 
 /// Level of a party's tone.
 pub const PLAYED: Dbfs = -12.0;
@@ -50,24 +50,32 @@ pub fn assert_hears_at(
             .collect();
         let quietest = levels.iter().map(|(_, level)| *level).fold(0.0, f64::min);
         let limit = quietest - APART;
-        let leaks: Vec<(u32, Dbfs, usize, usize)> = own
+        let found: Vec<Leak> = own.iter().map(|hz| heard.leak(*hz, wanted)).collect();
+        let leaks: Vec<(u32, Dbfs, Dbfs, usize, usize)> = own
             .iter()
-            .map(|hz| {
-                let leak = heard.leak(*hz, wanted);
-                (*hz, leak.level.round(), leak.hidden(limit), leak.windows)
+            .zip(&found)
+            .map(|(hz, leak)| {
+                let hidden = leak.hidden(limit);
+                (
+                    *hz,
+                    leak.level.round(),
+                    leak.lasting.round(),
+                    hidden,
+                    leak.windows,
+                )
             })
             .collect();
         said = format!(
-            "{who}: hears {levels:?}; of what it must not: (Hz, dBFS, windows spoilt, of) {leaks:?}"
+            "{who}: hears {levels:?}; of what it must not: (Hz, dBFS, lasting, windows spoilt, of) {leaks:?}"
         );
         println!("{said}");
         heard.keep(who);
-        let leaking = leaks.iter().any(|(_, level, _, _)| *level > limit);
+        let leaking = found.iter().any(|leak| leak.exceeds(limit));
         assert!(!leaking, "a tone leaks: {said}");
         assert!(quietest > played - LOST, "a tone is missing: {said}");
-        if leaks
+        if found
             .iter()
-            .all(|(_, _, hidden, windows)| clear(*hidden, *windows))
+            .all(|leak| clear(leak.hidden(limit), leak.windows))
         {
             return;
         }
@@ -102,7 +110,7 @@ pub fn assert_silent(who: &str, tones: &[u32], mut listen: impl FnMut() -> Optio
                 leak.level, leak.windows
             );
             assert!(
-                leak.level <= limit,
+                !leak.exceeds(limit),
                 "{who}: {hertz} Hz at {:.1} dBFS",
                 leak.level
             );
