@@ -5,12 +5,13 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
 use palabre_engine::door::{Door, Patience, Tries};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::appliance::Appliance;
 use crate::config::AdminConfig;
 use crate::live::LiveRooms;
 use crate::metrics::Metrics;
+use crate::password::Hashing;
 use crate::serve::{Parts, Readiness};
 use crate::store::{ApiKey, Store};
 use crate::tls::Tls;
@@ -37,14 +38,11 @@ pub(crate) struct Inner {
     pub(crate) readiness: Vec<Readiness>,
     /// Wrong passwords and claim codes, by source.
     pub(crate) sign_ins: Mutex<Tries>,
-    /// Passwords hashed at once: each takes 19 MiB and a core for some 30 ms.
-    pub(crate) hashing: Semaphore,
+    /// Where passwords are hashed.
+    pub(crate) hashing: Hashing,
     /// Turns true when the server stops.
     pub(crate) stop: watch::Receiver<bool>,
 }
-
-/// Passwords hashed at once. More answers sign-ins sooner; fewer leaves cores to the media.
-const HASHING_AT_ONCE: usize = 2;
 
 impl App {
     pub(crate) fn new(
@@ -67,7 +65,7 @@ impl App {
             sip: parts.sip,
             readiness: parts.readiness,
             sign_ins: Mutex::new(Tries::new(Patience::default())),
-            hashing: Semaphore::new(HASHING_AT_ONCE),
+            hashing: Hashing::new(),
             stop,
         }))
     }

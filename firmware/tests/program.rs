@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 struct Folder(PathBuf);
 
@@ -113,45 +113,113 @@ fn a_folder_that_cannot_be_used_is_named() {
     assert!(said.contains("data"), "{said}");
 }
 
+/// A program that was started, and what it says.
+struct Started {
+    running: Running,
+    said: std::io::Lines<BufReader<ChildStdout>>,
+    page: String,
+}
+
+impl Started {
+    fn new(folder: &Folder) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_palabre"))
+            .current_dir(&folder.0)
+            .env("PALABRE__HTTP__BIND", "127.0.0.1:0")
+            .env("PALABRE__MEDIA__BIND", "127.0.0.1:0")
+            .env("PALABRE__SIP__BIND", "127.0.0.1:0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let mut running = Running(child);
+        let said = BufReader::new(running.0.stdout.take().expect("piped")).lines();
+        let mut started = Self {
+            running,
+            said,
+            page: String::new(),
+        };
+        let page = started.next("  Page");
+        let page = page.split("http://").nth(1).expect("an address");
+        page.trim_end_matches('/').clone_into(&mut started.page);
+        started
+    }
+
+    /// The next line that starts so.
+    fn next(&mut self, start: &str) -> String {
+        let mut lines = self.said.by_ref().map(|line| line.expect("text"));
+        let line = lines.find(|line| line.starts_with(start));
+        line.unwrap_or_else(|| panic!("it ended without {start:?}"))
+    }
+
+    fn claim_code(&mut self) -> String {
+        let line = self.next("  Claim code");
+        line.split_whitespace().nth(2).expect("a code").to_owned()
+    }
+
+    /// What it answers to this, from its page.
+    fn post(&self, path: &str, body: &str) -> String {
+        let page = &self.page;
+        let mut stream = TcpStream::connect(page).expect("it listens");
+        let length = body.len();
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nHost: {page}\r\nOrigin: http://{page}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    }
+
+    /// Memory that is its own, in KiB.
+    fn memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.running.0.id());
+        let status = std::fs::read_to_string(status).expect("it runs");
+        let own = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let own = own.and_then(|line| line.trim().strip_suffix(" kB"));
+        own.and_then(|own| own.trim().parse().ok()).expect("a size")
+    }
+}
+
 /// The screen of a room shows the code until this line.
 #[test]
 fn who_stands_before_the_screen_is_told_that_the_box_was_claimed() {
     let folder = Folder::new("claim");
-    let child = Command::new(env!("CARGO_BIN_EXE_palabre"))
-        .current_dir(&folder.0)
-        .env("PALABRE__HTTP__BIND", "127.0.0.1:0")
-        .env("PALABRE__MEDIA__BIND", "127.0.0.1:0")
-        .env("PALABRE__SIP__BIND", "127.0.0.1:0")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts");
-    let mut running = Running(child);
-    let mut said = BufReader::new(running.0.stdout.take().expect("piped")).lines();
-    let mut next = |start: &str| {
-        let line = said
-            .by_ref()
-            .map(|line| line.expect("text"))
-            .find(|line| line.starts_with(start));
-        line.unwrap_or_else(|| panic!("it ended without {start:?}"))
-    };
-    let page = next("  Page");
-    let page = page.split("http://").nth(1).expect("an address");
-    let page = page.trim_end_matches('/');
-    let code = next("  Claim code");
-    let code = code.split_whitespace().nth(2).expect("a code");
+    let mut started = Started::new(&folder);
+    let code = started.claim_code();
     let body = format!(r#"{{"code":"{code}","password":"correct horse battery"}}"#);
-    let mut stream = TcpStream::connect(page).expect("it listens");
-    let length = body.len();
-    write!(
-        stream,
-        "POST /api/v1/claim HTTP/1.1\r\nHost: {page}\r\nOrigin: http://{page}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-    )
-    .expect("it reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
+    let answer = started.post("/api/v1/claim", &body);
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
-    let claimed = next("  Claimed");
-    assert!(!claimed.contains(code), "{claimed}");
+    let claimed = started.next("  Claimed");
+    assert!(!claimed.contains(&code), "{claimed}");
+}
+
+/// Each hash takes 19 MiB: kept for every thread that ever hashed, they would fill a box.
+#[test]
+fn signing_in_again_and_again_takes_no_more_memory() {
+    let folder = Folder::new("memory");
+    let mut started = Started::new(&folder);
+    let code = started.claim_code();
+    let body = format!(r#"{{"code":"{code}","password":"correct horse battery"}}"#);
+    started.post("/api/v1/claim", &body);
+    let before = started.memory();
+    // Four at a time: as many as want to, two get their turn.
+    for _ in 0..4 {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let answer =
+                        started.post("/api/v1/session", r#"{"password":"correct horse battery"}"#);
+                    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+                });
+            }
+        });
+    }
+    let more = started.memory().saturating_sub(before);
+    println!("16 sign-ins after the claim: {more} KiB more");
+    // The second of two places, and what else 16 requests leave.
+    assert!(more < 30 * 1024, "{more} KiB more than {before}");
 }
