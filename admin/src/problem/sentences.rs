@@ -38,7 +38,7 @@ impl Problem {
             ),
             Self::CodeMalformed => (
                 "Not a room code",
-                "A room code has nine digits, such as 123 456 789.",
+                "A room code has nine digits and does not begin with 0: 123 456 789 is one.",
             ),
             Self::CodeUnknown { .. } => (
                 "Unknown code",
@@ -119,7 +119,7 @@ impl Problem {
             ),
             Self::CodeMalformed => (
                 "Ce n'est pas un code de salle",
-                "Un code de salle compte neuf chiffres, par exemple 123 456 789.",
+                "Un code de salle compte neuf chiffres et ne commence pas par 0 : 123 456 789, par exemple.",
             ),
             Self::CodeUnknown { .. } => (
                 "Code inconnu",
