@@ -65,7 +65,7 @@ def reset(kit, arch="amd64"):
 
         kit.step("a stick that names another box erases nothing")
         since = box.mark()
-        plug_in_late(kit, box, stick(kit, folder, "other", "palabre-0002\n"), since)
+        plug_in_late(kit, box, stick(kit, folder, "other", "palabre-0002\n"))
         box.said(rf"Reset refused: the stick does not name this box, {NAME}", 60 * kit.SLACK, since)
         box.pull()
 
@@ -96,13 +96,14 @@ def reset(kit, arch="amd64"):
         print(f"      {spoilt} spoilt", flush=True)
         since = box.mark()
         box.start()
-        plug_in_late(kit, box, own, since)
+        box.control(30)
+        plug_in_late(kit, box, own)
         if box.seen(r"Page +https://", since):
             raise Failed("the program has started with spoilt databases")
         kit.claim_and_make_a_room(box, erased(kit, box, since))
 
 
-def plug_in_late(kit, box, path, since):
+def plug_in_late(kit, box, path):
     """Plugs a stick in, again and again as the console asks for it, until the box takes it for one that was not left in."""
     deadline = time.monotonic() + 300 * kit.SLACK
     while time.monotonic() < deadline:
