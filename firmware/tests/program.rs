@@ -219,7 +219,6 @@ fn signing_in_again_and_again_takes_no_more_memory() {
         });
     }
     let more = started.memory().saturating_sub(before);
-    println!("16 sign-ins after the claim: {more} KiB more");
     // The second of two places, and what else 16 requests leave.
     assert!(more < 30 * 1024, "{more} KiB more than {before}");
 }
