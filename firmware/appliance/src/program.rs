@@ -72,17 +72,17 @@ pub struct Sip {
     pub advertise: Option<IpAddr>,
 }
 
-/// A scheme and a host, perhaps a port.
+/// A scheme and a host of at most 253 bytes, perhaps a port (RFC 6454).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Origin(String);
 
-/// A line that people are shown.
+/// A line of 1 to 100 plain characters that people are shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Shown(String);
 
-/// A number that a trunk calls.
+/// A number of nine digits that a trunk calls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Number(String);
