@@ -143,7 +143,9 @@ function Preview({ track, off }: { track: LocalVideoTrack | null; off: string })
   );
 }
 
+/** Its place is kept while there is nothing to choose from: what follows must not move under a finger. */
 function Devices({ kind, label, value, onChange, refresh }: { kind: MediaDeviceKind; label: string; value: string | undefined; onChange: (id: string) => void; refresh: unknown }) {
+  const { t } = useTranslation();
   const [devices, setDevices] = useState<MediaDeviceInfo[]>([]);
   useEffect(() => {
     const load = () => void Room.getLocalDevices(kind, false).then((all) => setDevices(all.filter((d) => d.deviceId)), () => setDevices([]));
@@ -152,9 +154,8 @@ function Devices({ kind, label, value, onChange, refresh }: { kind: MediaDeviceK
     return () => navigator.mediaDevices?.removeEventListener('devicechange', load);
   }, [kind, refresh]);
   const first = devices[0];
-  if (!first) return null;
   return (
-    <Select className="field" selectedKey={value ?? first.deviceId} onSelectionChange={(key) => onChange(String(key))}>
+    <Select className="field" isDisabled={!first} placeholder={t('join.noDevice')} selectedKey={value ?? first?.deviceId ?? null} onSelectionChange={(key) => onChange(String(key))}>
       <Label>{label}</Label>
       <Button className="select"><SelectValue /><span aria-hidden="true">▾</span></Button>
       <Popover className="popover">
