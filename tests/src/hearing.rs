@@ -17,15 +17,19 @@ const APART: Dbfs = 40.0;
 const SILENCED_WITHIN: f64 = 1.5;
 
 /// How often a party is listened to before its gaps are the product's fault: a browser that had too little of a busy machine
-/// plays with gaps for a second or two. More forgives more gaps, and takes longer to fail; a leak or a missing tone is never
-/// forgiven, and a line too short and faint to be told from chance has to be gone the next time.
-const LISTENED: usize = 4;
+/// plays with gaps for seconds. More forgives more gaps, and takes longer to fail; a leak or a missing tone is never forgiven,
+/// and of a recording with a line too short and faint to be told from chance nothing counts.
+const LISTENED: usize = 6;
 
-/// A party hears everything it must and nothing of what it must not. `listen` is asked again when what it gave has so many
-/// gaps that a leak could hide in them, or a line in one window that may be chance: none of what is taken has either.
+/// Windows in which a leak would have been seen before a tone is said to be absent: two and a half seconds, half of which each
+/// shares with the next. More finds a leak that comes and goes, and takes longer where the sound has gaps.
+const CLEAR: usize = 8;
+
+/// A party hears everything it must and nothing of what it must not. `listen` is asked again until [`CLEAR`] windows without a
+/// gap have shown each tone absent: a leak could hide in the others.
 ///
 /// # Panics
-/// With every level measured, when a tone is missing, when one leaks, or when every recording has too many gaps.
+/// With every level measured, when a tone is missing, when one leaks, or when the recordings have too many gaps.
 pub fn assert_hears(who: &str, wanted: &[u32], own: &[u32], listen: impl FnMut() -> Recording) {
     assert_hears_at(PLAYED, who, wanted, own, listen);
 }
@@ -42,6 +46,7 @@ pub fn assert_hears_at(
     mut listen: impl FnMut() -> Recording,
 ) {
     let mut said = String::new();
+    let mut clear = vec![0; own.len()];
     for _ in 0..LISTENED {
         let heard = listen().last(3.0);
         let levels: Vec<(u32, Dbfs)> = wanted
@@ -73,26 +78,24 @@ pub fn assert_hears_at(
         let leaking = found.iter().any(|leak| leak.exceeds(limit));
         assert!(!leaking, "a tone leaks: {said}");
         assert!(quietest > played - LOST, "a tone is missing: {said}");
-        if found
-            .iter()
-            .all(|leak| leak.level <= limit && clear(leak.hidden(limit), leak.windows))
-        {
+        for (clear, leak) in clear.iter_mut().zip(&found) {
+            *clear += leak.clear(limit);
+        }
+        if clear.iter().all(|clear| *clear >= CLEAR) {
             return;
         }
     }
-    panic!("too many gaps, or a faint line, {LISTENED} times: {said}");
-}
-
-/// Whether a recording of so many windows, so many of them with clicks, would show a leak.
-fn clear(hidden: usize, windows: usize) -> bool {
-    windows >= 10 && hidden * 4 <= windows
+    panic!(
+        "too many gaps, or a faint line: {clear:?} windows of {LISTENED} recordings would show a leak; the last: {said}"
+    );
 }
 
 /// What a party has of somebody who is muted: none of these tones. No sample at all is silence too, and is said so.
 ///
 /// # Panics
-/// When one of them is there, or could be in every recording that `listen` gave.
+/// When one of them is there, or could be in the gaps of what `listen` gave.
 pub fn assert_silent(who: &str, tones: &[u32], mut listen: impl FnMut() -> Option<Recording>) {
+    let mut clear = vec![0; tones.len()];
     for _ in 0..LISTENED {
         let heard = listen().map(|heard| heard.last(3.0));
         let Some(heard) = heard.filter(|heard| !heard.samples.is_empty()) else {
@@ -101,8 +104,7 @@ pub fn assert_silent(who: &str, tones: &[u32], mut listen: impl FnMut() -> Optio
         };
         heard.keep(who);
         let limit = PLAYED - LOST - APART;
-        let mut shown = true;
-        for hertz in tones {
+        for (clear, hertz) in clear.iter_mut().zip(tones) {
             let leak = heard.leak(*hertz, &[]);
             let hidden = leak.hidden(limit);
             println!(
@@ -114,13 +116,15 @@ pub fn assert_silent(who: &str, tones: &[u32], mut listen: impl FnMut() -> Optio
                 "{who}: {hertz} Hz at {:.1} dBFS",
                 leak.level
             );
-            shown &= leak.level <= limit && clear(hidden, leak.windows);
+            *clear += leak.clear(limit);
         }
-        if shown {
+        if clear.iter().all(|clear| *clear >= CLEAR) {
             return;
         }
     }
-    panic!("{who}: too many gaps, or a faint line, {LISTENED} times");
+    panic!(
+        "{who}: too many gaps, or a faint line: {clear:?} windows of {LISTENED} recordings would show a leak"
+    );
 }
 
 /// Listens to a line on which `gone` was just silenced: it may end within a second and a half, and from

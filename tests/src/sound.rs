@@ -55,6 +55,16 @@ impl Leak {
         self.lasting > limit || self.level > limit + ALONE
     }
 
+    /// Windows in which a tone above `limit` would have been seen, and was not. None at all where there is a line that may be
+    /// chance: the next recording has to be without it.
+    #[must_use]
+    pub fn clear(&self, limit: Dbfs) -> usize {
+        if self.level > limit {
+            return 0;
+        }
+        self.windows - self.hidden(limit)
+    }
+
     /// Windows whose clicks are louder than `limit`: they could hide a leak.
     #[must_use]
     pub fn hidden(&self, limit: Dbfs) -> usize {
@@ -332,6 +342,10 @@ mod tests {
             ..Leak::default()
         };
         assert!(!once(-71.0).exceeds(-73.0));
+        assert_eq!(
+            (once(-71.0).clear(-73.0), once(-74.0).clear(-73.0)),
+            (0, 11)
+        );
         assert!(once(-62.0).exceeds(-73.0));
     }
 
@@ -342,6 +356,7 @@ mod tests {
         let found = heard.leak(620, &[440, 1_700]);
         assert!(found.level < -70.0, "{found:?}");
         assert!((1..=2).contains(&found.hidden(-70.0)), "{found:?}");
+        assert_eq!(found.clear(-70.0), found.windows - found.hidden(-70.0));
     }
 
     #[test]
