@@ -58,7 +58,9 @@ pub fn is_reachable(address: IpAddr) -> bool {
 
 /// What clients are told, which follows the machine's addresses unless the configuration names some.
 pub(crate) struct Announced {
-    /// The port's own address, when that is all of the machine's.
+    /// Those of the configuration, which stay.
+    named: Vec<SocketAddr>,
+    /// The port at all of the machine's own, when those are told.
     any: Option<SocketAddr>,
     addresses: Vec<SocketAddr>,
     until: Instant,
@@ -69,15 +71,21 @@ pub(crate) struct Announced {
 impl Announced {
     /// For the media port at `local`.
     pub(crate) fn new(media: &MediaConfig, local: SocketAddr, now: Instant) -> Self {
-        let any = (media.announced.is_empty() && local.ip().is_unspecified()).then_some(local);
+        let is_any = |address: &SocketAddr| address.ip().is_unspecified();
+        let (any, named): (Vec<_>, Vec<_>) = media.announced.iter().partition(|one| is_any(one));
+        let any = match any.first() {
+            None => (named.is_empty() && is_any(&local)).then_some(local),
+            any => any.copied(),
+        };
         // Before they are read: what changes in between is then heard of.
         let changes = any.and_then(|_| subscribe().ok());
         let addresses = match any {
-            Some(any) => own(any),
-            None if media.announced.is_empty() => vec![local],
-            None => media.announced.clone(),
+            Some(any) => told(&named, any),
+            None if named.is_empty() => vec![local],
+            None => named.clone(),
         };
         Self {
+            named,
             any,
             addresses,
             until: now + REMEMBERED,
@@ -100,7 +108,7 @@ impl Announced {
             return false;
         }
         self.until = now + REMEMBERED;
-        let before = std::mem::replace(&mut self.addresses, own(any));
+        let before = std::mem::replace(&mut self.addresses, told(&self.named, any));
         self.addresses != before
     }
 }
@@ -129,6 +137,13 @@ fn take(changes: &OwnedFd) -> bool {
             Ok(0) | Err(_) => return taken,
         }
     }
+}
+
+/// Those of the configuration, and behind them the machine's own.
+fn told(named: &[SocketAddr], any: SocketAddr) -> Vec<SocketAddr> {
+    let mut all = named.to_vec();
+    all.extend(own(any).into_iter().filter(|own| !named.contains(own)));
+    all
 }
 
 /// The machine's own, for a port that is bound to all of them.
@@ -273,6 +288,31 @@ mod tests {
         assert_eq!(announced.addresses(), media.announced);
         assert!(!announced.refresh(now + 2 * REMEMBERED));
         assert_eq!(announced.addresses(), media.announced);
+    }
+
+    #[test]
+    fn what_is_configured_may_stand_before_the_machines_own() {
+        std::thread::spawn(|| {
+            if !network::isolated() {
+                return;
+            }
+            let router = "203.0.113.1:7881".parse().unwrap();
+            let own = SocketAddr::new(network::HOST.parse().unwrap(), 7880);
+            let loopback = "127.0.0.1:7880".parse().unwrap();
+            let media = MediaConfig {
+                announced: vec!["[::]:7880".parse().unwrap(), own, router],
+                ..MediaConfig::default()
+            };
+            let now = Instant::now();
+            let mut announced = Announced::new(&media, "[::]:7880".parse().unwrap(), now);
+            assert_eq!(announced.addresses(), [own, router, loopback]);
+            network::address("192.168.7.1/24");
+            assert!(announced.refresh(now));
+            let late = "192.168.7.1:7880".parse().unwrap();
+            assert_eq!(announced.addresses(), [own, router, late, loopback]);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

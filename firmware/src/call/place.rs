@@ -70,16 +70,25 @@ impl Place {
                 from,
             },
             is_on_network: is_on_network(media, own),
-            announced: media.announced.clone(),
+            announced: named(media),
             telephone,
         })
     }
 }
 
+/// What guests are told whatever the machine's own addresses are.
+fn named(media: &MediaConfig) -> Vec<SocketAddr> {
+    let all = media.announced.iter().copied();
+    all.filter(|address| !address.ip().is_unspecified())
+        .collect()
+}
+
 fn is_on_network(media: &MediaConfig, own: &[IpAddr]) -> bool {
     let bound = media.bind.ip();
     let serves = |own: &IpAddr| is_reachable(*own) && (bound.is_ipv6() || own.is_ipv4());
-    media.announced.is_empty() && bound.is_unspecified() && own.iter().any(serves)
+    let tells_own =
+        media.announced.is_empty() || media.announced.iter().any(|a| a.ip().is_unspecified());
+    tells_own && bound.is_unspecified() && own.iter().any(serves)
 }
 
 /// The certificate that the program must show: the one it is configured to, however young.
@@ -183,6 +192,13 @@ mod tests {
         assert!(!is_expected("127.0.0.1:7880", &[], &["10.0.0.5"]));
         let told = ["203.0.113.1:7880"];
         assert!(!is_expected("[::]:7880", &told, &["10.0.0.5"]));
+        let both = ["203.0.113.1:7880", "[::]:7880"];
+        assert!(is_expected("[::]:7880", &both, &["10.0.0.5"]));
+        let media = MediaConfig {
+            announced: both.map(address).to_vec(),
+            ..MediaConfig::default()
+        };
+        assert_eq!(named(&media), [address("203.0.113.1:7880")]);
     }
 
     #[test]
