@@ -30,17 +30,19 @@ impl Certificate {
         Self(folder)
     }
 
-    /// The product as the appliance configures it, but for the telephone.
-    fn program(&self) -> Program {
+    /// The product as the appliance configures it, but for the telephone, and with what a stick sets beside.
+    fn program(&self, set: &[(&str, &str)]) -> Program {
         let file = |name: &str| self.0.join(name).display().to_string();
-        Program::start(&[
+        let (certificate, key) = (file("certificate.pem"), file("key.pem"));
+        let own = [
             ("PALABRE__HTTP__BIND", "[::]:443"),
-            ("PALABRE__HTTP__TLS_CERTIFICATE", &file("certificate.pem")),
-            ("PALABRE__HTTP__TLS_KEY", &file("key.pem")),
+            ("PALABRE__HTTP__TLS_CERTIFICATE", &certificate),
+            ("PALABRE__HTTP__TLS_KEY", &key),
             ("PALABRE__HTTP__REDIRECT_BIND", "[::]:80"),
             ("PALABRE__MEDIA__BIND", "[::]:7880"),
             ("PALABRE__SIP__ENABLED", "false"),
-        ])
+        ];
+        Program::start(&[&own, set].concat())
     }
 }
 
@@ -82,6 +84,22 @@ fn sees_somebody(browser: &mut Peer) {
     });
 }
 
+/// Claims the box on the page that is shown, and makes a room: its code.
+fn claimed_with_a_room(browser: &mut Peer, program: &Program) -> String {
+    let code = program
+        .claim_code
+        .clone()
+        .expect("a first start prints a claim code");
+    fill(browser, "input[name=code]", &code);
+    fill(browser, "input[name=password]", PASSWORD);
+    click(browser, "button[type=submit]");
+    fill(browser, "input[name=room]", "Conseil");
+    click(browser, "text=Créer >> nth=-1");
+    seen(browser, ".room-row");
+    let code = browser.call(json!({"do": "text", "selector": ".room-code"}))["text"].clone();
+    code.as_str().expect("a code").to_owned()
+}
+
 #[test]
 fn a_page_over_https_has_camera_and_microphone_on_any_address() {
     if !isolated() {
@@ -111,23 +129,14 @@ fn a_page_over_https_has_camera_and_microphone_on_any_address() {
 
     let certificate = Certificate::new("https");
     address(&format!("{HOST6}/64"));
-    let program = certificate.program();
+    let program = certificate.program(&[]);
     assert_eq!(program.url, "https://[::]");
     // As people type it.
     goto(&mut anne, &format!("http://{HOST}/admin"));
     let here = value(&mut anne, "location.href");
     assert_eq!(here, format!("https://{HOST}/admin"));
     assert_eq!(value(&mut anne, "isSecureContext"), true);
-    let code = program
-        .claim_code
-        .clone()
-        .expect("a first start prints a claim code");
-    fill(&mut anne, "input[name=code]", &code);
-    fill(&mut anne, "input[name=password]", PASSWORD);
-    click(&mut anne, "button[type=submit]");
-    fill(&mut anne, "input[name=room]", "Conseil");
-    click(&mut anne, "text=Créer >> nth=-1");
-    seen(&mut anne, ".room-row");
+    let code = claimed_with_a_room(&mut anne, &program);
     let cookies = anne.call(json!({"do": "cookies"}))["cookies"].clone();
     let ours = cookies
         .as_array()
@@ -137,9 +146,6 @@ fn a_page_over_https_has_camera_and_microphone_on_any_address() {
     for flag in ["secure", "httpOnly"] {
         assert_eq!(ours[flag], true, "{ours}");
     }
-    let code = anne.call(json!({"do": "text", "selector": ".room-code"}))["text"].clone();
-    let code = code.as_str().expect("a code").to_owned();
-
     click(&mut anne, ".room-row .button.primary");
     fill(&mut anne, "input[name=name]", "Anne");
     seen(&mut anne, "video:not([hidden])");
@@ -152,6 +158,53 @@ fn a_page_over_https_has_camera_and_microphone_on_any_address() {
     seen(&mut bao, "video:not([hidden])");
     click(&mut bao, "button[type=submit]");
     for browser in [&mut anne, &mut bao] {
+        seen(browser, ".tile >> nth=1");
+        sees_somebody(browser);
+    }
+    std::fs::remove_file(&tone).expect("the tone file is there");
+}
+
+/// The screen of a room is led to `localhost` and may leave it for nowhere, whatever others are told.
+#[test]
+fn the_screen_of_a_box_with_a_public_name_joins_without_it() {
+    if !isolated() {
+        return;
+    }
+    let tone = std::env::temp_dir().join(format!("palabre-screen-{}.wav", std::process::id()));
+    write_tone(&tone, 440);
+    let (Some(mut screen), Some(mut anne)) = (
+        Peer::chromium("screen", Some(&tone)),
+        Peer::chromium("anne", Some(&tone)),
+    ) else {
+        return;
+    };
+    let certificate = Certificate::new("screen");
+    // Nobody here answers to that name, or at that address.
+    let program = certificate.program(&[
+        ("PALABRE__HTTP__PUBLIC_URL", "https://meet.example.org"),
+        ("PALABRE__MEDIA__ANNOUNCED", "203.0.113.1:7880,[::]:7880"),
+    ]);
+    let moved = asked(&format!("{HOST}:80"), "/x");
+    assert!(
+        moved.contains("\r\nlocation: https://meet.example.org/x\r\n"),
+        "{moved}"
+    );
+    goto(&mut screen, "http://localhost/admin");
+    assert_eq!(
+        value(&mut screen, "location.href"),
+        "https://localhost/admin"
+    );
+    let code = claimed_with_a_room(&mut screen, &program);
+
+    for (browser, name) in [(&mut screen, "Salle"), (&mut anne, "Anne")] {
+        goto(browser, "http://localhost/");
+        fill(browser, "input[name=code]", &code);
+        browser.call(json!({"do": "press", "key": "Enter"}));
+        fill(browser, "input[name=name]", name);
+        seen(browser, "video:not([hidden])");
+        click(browser, "button[type=submit]");
+    }
+    for browser in [&mut screen, &mut anne] {
         seen(browser, ".tile >> nth=1");
         sees_somebody(browser);
     }
@@ -173,7 +226,7 @@ fn strangers_on_the_plain_port_learn_nothing_and_do_not_keep_the_health_check_ou
         return;
     }
     let certificate = Certificate::new("plain");
-    let _program = certificate.program();
+    let _program = certificate.program(&[]);
     let own = asked("127.0.0.1:80", "/readyz");
     assert!(own.starts_with("HTTP/1.1 200 "), "{own}");
     for path in ["/readyz", "/healthz", "/metrics"] {

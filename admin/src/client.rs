@@ -38,13 +38,19 @@ impl<S: Sync> FromRequestParts<S> for CameTo {
 pub(crate) struct Client {
     /// The nearest address that is no trusted proxy.
     pub(crate) source: IpAddr,
-    /// Where the person reached us: scheme and host, without a slash at the end.
+    /// Where people reach us, which links repeat: scheme and host, without a slash at the end.
     pub(crate) origin: String,
+    /// Where this one does, which is another place for [`Client::is_here`].
+    reached: String,
+    /// A browser on this machine that asked for `localhost`, where we speak https ourselves: the screen of a room's box, which
+    /// may know of no other address than that one. Whoever stands behind a proxy is not here.
+    pub(crate) is_here: bool,
 }
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const VIA: HeaderName = header::VIA;
 
 impl Client {
     pub(crate) fn of(config: &AdminConfig, peer: IpAddr, headers: &HeaderMap) -> Self {
@@ -69,7 +75,7 @@ impl Client {
                 }
             }
         }
-        let origin = config.public_url.clone().unwrap_or_else(|| {
+        let asked = || {
             let forwarded = |name| through_proxy.then(|| text(headers, &name)).flatten();
             let scheme = match forwarded(FORWARDED_PROTO) {
                 Some("https") => "https",
@@ -83,8 +89,24 @@ impl Client {
                 "{scheme}://{}",
                 host.unwrap_or_else(|| config.bind.to_string())
             )
-        });
-        Self { source, origin }
+        };
+        let is_here = config.is_tls()
+            && peer.to_canonical().is_loopback()
+            && [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, VIA]
+                .iter()
+                .all(|name| !headers.contains_key(name))
+            && text(headers, &header::HOST).is_some_and(is_localhost);
+        let (origin, reached) = match &config.public_url {
+            Some(url) if is_here => (url.clone(), asked()),
+            Some(url) => (url.clone(), url.clone()),
+            None => (asked(), asked()),
+        };
+        Self {
+            source,
+            origin,
+            reached,
+            is_here,
+        }
     }
 
     /// Whether the person's connection is encrypted.
@@ -94,7 +116,7 @@ impl Client {
 
     /// The same place for WebSockets.
     pub(crate) fn websocket_origin(&self) -> String {
-        self.origin.replacen("http", "ws", 1)
+        self.reached.replacen("http", "ws", 1)
     }
 
     /// Whether the request may be carried out although a browser sent it: it comes from our own page, or
@@ -104,7 +126,7 @@ impl Client {
             return matches!(site, "same-origin" | "none");
         }
         match headers.get(header::ORIGIN) {
-            Some(origin) => origin.to_str().is_ok_and(|origin| origin == self.origin),
+            Some(origin) => origin.to_str().is_ok_and(|origin| origin == self.reached),
             // Browsers name the origin of every such request from another site.
             None => true,
         }
@@ -118,6 +140,11 @@ pub(crate) fn is_in(networks: &[Network], address: IpAddr) -> bool {
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn is_localhost(host: &str) -> bool {
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    name.eq_ignore_ascii_case("localhost")
 }
 
 fn is_host(host: &str) -> bool {
@@ -248,6 +275,55 @@ mod tests {
         // Whoever comes through a proxy may still have come to it in plain text.
         let through = [("host", "box.local"), ("x-forwarded-proto", "http")];
         assert!(!client("10.0.0.1", &through).is_secure());
+    }
+
+    #[test]
+    fn a_browser_on_this_machine_stays_there_and_links_lead_elsewhere() {
+        let config = AdminConfig {
+            tls_certificate: Some("c.pem".into()),
+            tls_key: Some("k.pem".into()),
+            public_url: Some("https://meet.example.org".into()),
+            ..config()
+        };
+        let client = |config: &AdminConfig, peer: &str, pairs: &[(&'static str, &str)]| {
+            Client::of(config, peer.parse().unwrap(), &headers(pairs))
+        };
+        for (peer, host) in [("127.0.0.1", "localhost"), ("::1", "Localhost:443")] {
+            let screen = client(&config, peer, &[("host", host)]);
+            assert!(screen.is_here && screen.is_secure());
+            assert_eq!(screen.origin, "https://meet.example.org");
+            assert_eq!(screen.websocket_origin(), format!("wss://{host}"));
+            let of_page = |origin: &str| headers(&[("host", host), ("origin", origin)]);
+            assert!(screen.is_same_origin(&of_page(&format!("https://{host}"))));
+            assert!(!screen.is_same_origin(&of_page("https://evil.example")));
+        }
+        // Another machine, another name, a proxy on this machine.
+        for (peer, pairs) in [
+            ("192.0.2.1", vec![("host", "localhost")]),
+            ("127.0.0.1", vec![("host", "127.0.0.1")]),
+            ("127.0.0.1", vec![("host", "localhost.evil.example")]),
+            ("127.0.0.1", vec![]),
+            (
+                "127.0.0.1",
+                vec![("host", "localhost"), ("x-forwarded-for", "192.0.2.1")],
+            ),
+            (
+                "127.0.0.1",
+                vec![("host", "localhost"), ("via", "1.1 proxy")],
+            ),
+        ] {
+            let other = client(&config, peer, &pairs);
+            assert!(!other.is_here, "{peer} {pairs:?}");
+            assert_eq!(other.websocket_origin(), "wss://meet.example.org");
+        }
+        // Who speaks https here is a proxy of this machine, whose people are elsewhere.
+        let behind = AdminConfig {
+            tls_certificate: None,
+            tls_key: None,
+            ..config
+        };
+        let proxied = client(&behind, "127.0.0.1", &[("host", "localhost:7880")]);
+        assert_eq!(proxied.websocket_origin(), "wss://meet.example.org");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Plain HTTP where HTTPS is spoken: sends people to the https address, and tells this machine how the program is.
 //!
-//! Where to is written by us: `http.public_url`, or the host that was asked for, on the port where we listen. Of what the
-//! client sent only a host of letters, digits and dots, and the path behind it, come back to that same client.
+//! Where to is written by us: `http.public_url`, or the host that was asked for, on the port where we listen; of this machine's
+//! own `localhost` always the latter. Of what the client sent only a host of letters, digits and dots, and the path behind it, come back to that same client.
 
 use std::net::Ipv6Addr;
 
@@ -31,14 +31,14 @@ const HTTPS: u16 = 443;
 
 /// What plain HTTP is answered.
 pub(crate) fn router(app: App, port: Port) -> Router<App> {
-    let elsewhere = move |State(app): State<App>, uri: Uri, headers: HeaderMap| async move {
-        moved(&app, port, &uri, &headers)
+    let elsewhere = move |State(app): State<App>, client: Client, uri: Uri, headers: HeaderMap| async move {
+        moved(&app, &client, port, &uri, &headers)
     };
     let this_machine =
         move |State(app): State<App>, client: Client, request: Request, next: Next| async move {
             match client.source.is_loopback() {
                 true => next.run(request).await,
-                false => moved(&app, port, request.uri(), request.headers()),
+                false => moved(&app, &client, port, request.uri(), request.headers()),
             }
         };
     Router::new()
@@ -58,9 +58,9 @@ async fn once(request: Request, next: Next) -> Response {
     response
 }
 
-fn moved(app: &App, port: Port, uri: &Uri, headers: &HeaderMap) -> Response {
+fn moved(app: &App, client: &Client, port: Port, uri: &Uri, headers: &HeaderMap) -> Response {
     let origin = match (&app.config.public_url, app.config.is_public_https()) {
-        (Some(url), true) => Some(url.clone()),
+        (Some(url), true) if !client.is_here => Some(url.clone()),
         _ => headers
             .get(header::HOST)
             .and_then(|host| host.to_str().ok())
