@@ -18,6 +18,7 @@ import threading
 import time
 import urllib.parse
 
+import try_stick
 from box import FIRMWARE, WORK, Box, Failed, fresh, seen
 from picture import Picture
 
@@ -26,6 +27,8 @@ from picture import Picture
 BUTTON, LINK, PAPER = ((0x1f, 0x3f, 0xbf), (0x17, 0x2f, 0x91), (0xf6, 0xf5, 0xf1))
 # Of the 921 600 of a screen. The smallest button has more than the first; letters are antialiased, and have few of theirs.
 BUTTON_PIXELS, LINK_PIXELS = 2_000, 50
+# What a stick says of where others come from, which leads this screen nowhere.
+ELSEWHERE = '[http]\npublic_url = "https://meet.example.org"\n[media]\nannounced = ["203.0.113.1:7880"]\n'
 # A speakerphone and, for its microphone, a sound card on the board: QEMU's USB card only plays.
 SOUND = ["-audiodev", "none,id=sound", "-device", "usb-audio,audiodev=sound,bus=xhci.0",
          "-device", "intel-hda", "-device", "hda-duplex,audiodev=sound"]
@@ -117,6 +120,20 @@ def room(kit, arch):
             box.said(rf"room: {what}: ({pattern})\n", 0)
         if code in box.text[box.said(r"Claimed", 0).end():]:
             raise Failed("the claim code is shown after the claim")
+        if arch != "amd64":
+            return
+
+        kit.step("a stick names another address for everybody else: the screen starts with the meetings page all the same")
+        try_stick.taken(kit, box, try_stick.settings(kit, box.folder, "elsewhere", ELSEWHERE))
+        box.qmp("system_reset")
+        box.gone(30 * kit.SLACK)
+        box.ready(120 * kit.SLACK)
+        started = time.monotonic()
+        kit.note("room: from /readyz to the meetings page on the screen, told of another address",
+                 box.started + shown(box, "elsewhere", is_meetings, 300 * kit.SLACK) - started, "s")
+        led = box.redirect("/")
+        if led != (308, "https://meet.example.org/"):
+            raise Failed(f"what the stick says is not in force: others are led to {led}")
 
 
 # Tries what a page may do in this browser, and tells each outcome to who served it.

@@ -9,7 +9,7 @@
 //! trusted_proxies = ["192.0.2.80"]
 //!
 //! [media]
-//! announced = ["203.0.113.1:7880"]          # behind a router that translates addresses
+//! announced = ["203.0.113.1:7880"]          # beside its own: that of a router that translates addresses
 //!
 //! [sip]
 //! trunks = ["192.0.2.60"]
@@ -20,7 +20,7 @@
 //! They reach the program as variables of its environment, in a file that systemd reads at its start. All other keys are the
 //! image's.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -30,6 +30,8 @@ use crate::stick::{Refused, refused};
 pub(crate) const VARIABLES: &str = "palabre/settings.env";
 /// The most entries in one list. A box has one trunk or two, and few who measure it.
 const MOST: usize = 32;
+/// The box's own addresses, at the port of the image's `media.bind`.
+const OWN: &str = "[::]:7880";
 
 /// `[http]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,9 +55,9 @@ pub struct Http {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Media {
-    /// Addresses and ports that guests are told instead of the box's own, at most 32.
+    /// Addresses and ports that guests are told beside the box's own, at most 32.
     #[serde(default)]
-    pub announced: Vec<SocketAddr>,
+    pub announced: Vec<Port>,
 }
 
 /// `[sip]`.
@@ -64,18 +66,28 @@ pub struct Media {
 pub struct Sip {
     /// Addresses of trunks and exchanges, at most 32.
     #[serde(default)]
-    pub trunks: Vec<IpAddr>,
+    pub trunks: Vec<Host>,
     /// Numbers of nine digits by which trunks reach the box, at most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub numbers: Vec<Number>,
     /// The address that telephones are told instead of the box's own.
-    pub advertise: Option<IpAddr>,
+    pub advertise: Option<Host>,
 }
 
-/// A scheme and a host of at most 253 bytes, perhaps a port (RFC 6454).
+/// `https://` and a host of at most 253 bytes, perhaps a port (RFC 6454): a box speaks nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Origin(String);
+
+/// An address and a port that others can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Port(SocketAddr);
+
+/// The address of one machine; telephones come by IPv4 only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Host(Ipv4Addr);
 
 /// A line of 1 to 100 plain characters that people are shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -97,14 +109,35 @@ pub struct Block {
 impl<'de> Deserialize<'de> for Origin {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        let host = text
-            .strip_prefix("https://")
-            .or_else(|| text.strip_prefix("http://"));
+        let host = text.strip_prefix("https://");
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-.:[]".contains(&b);
         let good =
             host.is_some_and(|host| (1..=253).contains(&host.len()) && host.bytes().all(plain));
         good.then_some(Self(text))
             .ok_or_else(|| refused("https:// and a host, without a path"))
+    }
+}
+
+/// Whether it is the address of one other machine.
+fn is_other(address: IpAddr) -> bool {
+    !(address.is_unspecified() || address.is_loopback() || address.is_multicast())
+}
+
+impl<'de> Deserialize<'de> for Port {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let port: Option<SocketAddr> = String::deserialize(from)?.parse().ok();
+        let good = port.filter(|port| is_other(port.ip()) && port.port() != 0);
+        good.map(Self)
+            .ok_or_else(|| refused("an address and a port such as \"203.0.113.1:7880\""))
+    }
+}
+
+impl<'de> Deserialize<'de> for Host {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let address: Option<Ipv4Addr> = String::deserialize(from)?.parse().ok();
+        let good = address.filter(|address| is_other(IpAddr::V4(*address)));
+        good.map(Self)
+            .ok_or_else(|| refused("an IPv4 address such as \"192.0.2.60\""))
     }
 }
 
@@ -208,7 +241,14 @@ impl Media {
     }
 
     pub(crate) fn variables(&self) -> String {
-        variable("MEDIA__ANNOUNCED", &self.announced).unwrap_or_default()
+        // Guests in the building come by no router, and the screen of a room reaches nothing else.
+        let own = OWN.parse().map(Port);
+        let all: Vec<Port> = self.announced.iter().copied().chain(own).collect();
+        let is_set = !self.announced.is_empty();
+        is_set
+            .then(|| variable("MEDIA__ANNOUNCED", &all))
+            .flatten()
+            .unwrap_or_default()
     }
 }
 

@@ -30,7 +30,7 @@ trusted_proxies = ["192.0.2.80"]
 announced = ["203.0.113.1:7880", "[2001:db8::1]:7880"]
 
 [sip]
-trunks = ["192.0.2.60", "2001:db8::60"]
+trunks = ["192.0.2.60", "192.0.2.61"]
 numbers = ["199000000"]
 advertise = "203.0.113.1"
 "#;
@@ -71,8 +71,8 @@ fn a_stick_becomes_files_of_systemd() {
              PALABRE__HTTP__SIP_ADDRESS=\"sip:meet@example.org\"\n\
              PALABRE__HTTP__METRICS_FROM=\"127.0.0.0/8,::1/128,192.0.2.70/32,192.0.2.128/25\"\n\
              PALABRE__HTTP__TRUSTED_PROXIES=\"192.0.2.80/32\"\n\
-             PALABRE__MEDIA__ANNOUNCED=\"203.0.113.1:7880,[2001:db8::1]:7880\"\n\
-             PALABRE__SIP__TRUNKS=\"192.0.2.60,2001:db8::60\"\n\
+             PALABRE__MEDIA__ANNOUNCED=\"203.0.113.1:7880,[2001:db8::1]:7880,[::]:7880\"\n\
+             PALABRE__SIP__TRUNKS=\"192.0.2.60,192.0.2.61\"\n\
              PALABRE__SIP__NUMBERS=\"199000000\"\n\
              PALABRE__SIP__ADVERTISE=\"203.0.113.1\"\n",
         ),
@@ -115,14 +115,21 @@ fn what_is_not_understood_is_refused_with_its_line() {
         ("[certificate]\nchain = \"c\"\nkey = \"/etc/shadow\"\n", 3),
         ("[http]\npublic_url = \"meet.example.org\"\n", 2),
         ("[http]\npublic_url = \"https://meet.example.org/x\"\n", 2),
+        ("[http]\npublic_url = \"http://meet.example.org\"\n", 2),
+        ("[http]\npublic_url = \"https://\"\n", 2),
         ("[http]\nphone_number = \"1\\\"\\nLD_PRELOAD=x\"\n", 2),
         ("[http]\nphone_number = \"$(x)\"\n", 2),
         ("[http]\nphone_number = \"\"\n", 2),
         ("[http]\nmetrics_from = [\"192.0.2.0/33\"]\n", 2),
         ("[http]\nbind = \"192.0.2.1:80\"\n", 2),
         ("[media]\nannounced = [\"203.0.113.1\"]\n", 2),
+        ("[media]\nannounced = [\"203.0.113.1:0\"]\n", 2),
+        ("[media]\nannounced = [\"[::]:7880\"]\n", 2),
+        ("[media]\nannounced = [\"127.0.0.1:7880\"]\n", 2),
         ("[media]\n\npriority = 50\n", 3),
         ("[sip]\ntrunks = [\"trunk.example.org\"]\n", 2),
+        ("[sip]\ntrunks = [\"2001:db8::60\"]\n", 2),
+        ("[sip]\nadvertise = \"0.0.0.0\"\n", 2),
         ("[sip]\nnumbers = [\"+33199000000\"]\n", 2),
         ("[storage]\nfolder = \"/\"\n", 1),
         ("[shell]\nopen = true\n", 1),
