@@ -5,14 +5,28 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-/// Plugs in a stick whose `palabre.reset` holds `names` into the box palabre-ab7f. `stays`: it is not pulled in time; `can`: the
-/// firmware takes the wish. What was said to people, and what was started, a line each.
-fn asked(names: &str, stays: bool, can: bool) -> (String, String) {
+/// What becomes of the stick.
+#[derive(Clone, Copy)]
+enum Stick {
+    Pulled,
+    Stays,
+    /// The box stops watching it after so many seconds, for whatever reason.
+    Unwatched(u32),
+    /// It is gone when the time is over, though nobody saw it go.
+    Lost,
+}
+use Stick::{Lost, Pulled, Stays, Unwatched};
+
+/// Plugs in a stick whose `palabre.reset` holds `names` into the box palabre-ab7f. `can`: the firmware takes the wish. What was
+/// said to people, and what was started, a line each.
+fn asked(names: &str, stick: Stick, can: bool) -> (String, String) {
     let root = tempfile::tempdir().unwrap();
     let at = |name: &str| root.path().join(name);
-    for folder in ["bin", "stick", "usr/lib/palabre", "proc/sys/kernel"] {
+    for folder in ["bin", "dev", "stick", "usr/lib/palabre", "proc/sys/kernel"] {
         fs::create_dir_all(at(folder)).unwrap();
     }
+    fs::write(at("dev/sdz1"), "").unwrap();
+    fs::write(at("proc/uptime"), "190.25 700.01\n").unwrap();
     fs::write(at("proc/sys/kernel/hostname"), "palabre-ab7f\n").unwrap();
     fs::write(at("stick/palabre.reset"), names).unwrap();
     let stand_in = |path: &str, words: &str| {
@@ -22,10 +36,20 @@ fn asked(names: &str, stays: bool, can: bool) -> (String, String) {
     let log = at("log").display().to_string();
     let logs = |name: &str, end: &str| format!("echo {name} \"$@\" >>{log}; {end}");
     stand_in("bin/umount", &logs("umount", ""));
-    stand_in(
-        "bin/udevadm",
-        &logs("udevadm", if stays { "exit 1" } else { "" }),
-    );
+    let later = |seconds| {
+        format!(
+            "echo {}.10 800.02 >{}",
+            190 + seconds,
+            at("proc/uptime").display()
+        )
+    };
+    let watched = match stick {
+        Pulled => String::new(),
+        Stays => format!("{}; exit 1", later(30)),
+        Unwatched(seconds) => format!("{}; exit 1", later(seconds)),
+        Lost => format!("{}; rm {}; exit 1", later(30), at("dev/sdz1").display()),
+    };
+    stand_in("bin/udevadm", &logs("udevadm", &watched));
     let told = if can {
         ""
     } else {
@@ -62,7 +86,7 @@ fn the_stick_of_another_box_erases_nothing() {
         "palabre-ab7f palabre-ab70",
         "\0",
     ] {
-        let (said, started) = asked(other, true, true);
+        let (said, started) = asked(other, Stays, true);
         assert!(said.starts_with("Reset refused: "), "{other:?}: {said}");
         assert!(said.contains("palabre-ab7f") && said.lines().count() == 2);
         assert_eq!(started, "umount FOLDER\n", "{other:?}");
@@ -71,7 +95,7 @@ fn the_stick_of_another_box_erases_nothing() {
 
 #[test]
 fn a_stick_that_is_pulled_in_time_erases_nothing() {
-    let (said, started) = asked("palabre-ab7f", false, true);
+    let (said, started) = asked("palabre-ab7f", Pulled, true);
     assert!(
         said.starts_with("ALL DATA of this box will be erased in 30 seconds."),
         "{said}"
@@ -92,7 +116,7 @@ fn a_stick_that_stays_and_names_the_box_erases() {
         "\u{feff}palabre-ab7f\n",
         "  palabre-ab7f  \n\n",
     ] {
-        let (said, started) = asked(name, true, true);
+        let (said, started) = asked(name, Stays, true);
         assert!(
             said.contains("Starting anew with empty data."),
             "{name:?}: {said}"
@@ -105,8 +129,20 @@ fn a_stick_that_stays_and_names_the_box_erases() {
 }
 
 #[test]
+fn a_stick_that_is_not_watched_for_half_a_minute_erases_nothing() {
+    for stick in [Unwatched(0), Unwatched(28), Lost] {
+        let (said, started) = asked("palabre-ab7f", stick, true);
+        assert!(
+            said.contains("cannot be watched: nothing is erased"),
+            "{said}"
+        );
+        assert_eq!(started, WAITED);
+    }
+}
+
+#[test]
 fn a_box_that_cannot_erase_says_why_and_goes_on() {
-    let (said, started) = asked("palabre-ab7f", true, false);
+    let (said, started) = asked("palabre-ab7f", Stays, false);
     assert!(
         said.contains("The data cannot be erased")
             && said.contains("error[firmware]: no variables"),
