@@ -73,15 +73,17 @@ impl Announced {
     pub(crate) fn new(media: &MediaConfig, local: SocketAddr, now: Instant) -> Self {
         let is_any = |address: &SocketAddr| address.ip().is_unspecified();
         let (any, named): (Vec<_>, Vec<_>) = media.announced.iter().partition(|one| is_any(one));
-        let any = match any.first() {
-            None => (named.is_empty() && is_any(&local)).then_some(local),
-            any => any.copied(),
-        };
+        let tells_own = !any.is_empty() || named.is_empty();
+        let any = (tells_own && is_any(&local)).then_some(local);
+        let mut named = named;
+        // Bound to one address, the machine's own are that one.
+        if tells_own && any.is_none() && !named.contains(&local) {
+            named.push(local);
+        }
         // Before they are read: what changes in between is then heard of.
         let changes = any.and_then(|_| subscribe().ok());
         let addresses = match any {
             Some(any) => told(&named, any),
-            None if named.is_empty() => vec![local],
             None => named.clone(),
         };
         Self {
@@ -288,6 +290,9 @@ mod tests {
         assert_eq!(announced.addresses(), media.announced);
         assert!(!announced.refresh(now + 2 * REMEMBERED));
         assert_eq!(announced.addresses(), media.announced);
+        media.announced.push("[::]:7880".parse().unwrap());
+        let announced = Announced::new(&media, local, now);
+        assert_eq!(announced.addresses(), [media.announced[0], local]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ crate::settings! {
         pub bind: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7880)),
         /// Addresses told to clients instead of `bind`: the public one when behind a NAT. Empty, with
         /// `bind` 0.0.0.0 or [::] = those of all the machine's networks, up to eight: name some when
-        /// guests need not know of the others. Among others, 0.0.0.0 or [::] stands for those.
+        /// guests need not know of the others. Beside others, 0.0.0.0:0 or [::]:0 stands for those, at `bind`'s port.
         pub announced: Vec<SocketAddr> = Vec::new(),
         /// Media threads; unset = one per core.
         pub workers: Option<usize> = None, where |n| n.is_none_or(|n| (1..=64).contains(&n)), "between 1 and 64",

@@ -16,8 +16,9 @@ use palabre_media::transport::{
 /// Longer than any datagram of a call.
 pub const DATAGRAM: usize = 2_048;
 
-/// Addresses of the server that are tried. A box has one a network card; a hostile server no more.
-const CANDIDATES: usize = 16;
+/// Addresses of the server that are tried: the nine of its own and the 32 that may be set by hand. Fewer miss some that a box
+/// tells, more let a hostile server have more asked.
+const CANDIDATES: usize = 64;
 
 /// The connection.
 pub struct Connection {
