@@ -182,7 +182,7 @@ fn the_screen_of_a_box_with_a_public_name_joins_without_it() {
     // Nobody here answers to that name, or at that address.
     let program = certificate.program(&[
         ("PALABRE__HTTP__PUBLIC_URL", "https://meet.example.org"),
-        ("PALABRE__MEDIA__ANNOUNCED", "203.0.113.1:7880,[::]:7880"),
+        ("PALABRE__MEDIA__ANNOUNCED", "203.0.113.1:7880,[::]:0"),
     ]);
     let moved = asked(&format!("{HOST}:80"), "/x");
     assert!(
@@ -208,6 +208,11 @@ fn the_screen_of_a_box_with_a_public_name_joins_without_it() {
         seen(browser, ".tile >> nth=1");
         sees_somebody(browser);
     }
+    click(&mut screen, "button[aria-label=Inviter]");
+    seen(&mut screen, ".invite");
+    let link = screen.call(json!({"do": "text", "selector": ".invite .link"}))["text"].clone();
+    let link = link.as_str().expect("a link");
+    assert!(link.starts_with("https://meet.example.org/"), "{link}");
     std::fs::remove_file(&tone).expect("the tone file is there");
 }
 

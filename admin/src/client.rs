@@ -43,14 +43,21 @@ pub(crate) struct Client {
     /// Where this one does, which is another place for [`Client::is_here`].
     reached: String,
     /// A browser on this machine that asked for `localhost`, where we speak https ourselves: the screen of a room's box, which
-    /// may know of no other address than that one. Whoever stands behind a proxy is not here.
+    /// may know of no other address than that one. A proxy on this machine is no browser, by what it says of itself.
     pub(crate) is_here: bool,
 }
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const VIA: HeaderName = header::VIA;
+/// What proxies add, one or another of them (RFC 7239, RFC 9110, 7.6.3).
+const PROXIED: [HeaderName; 5] = [
+    header::FORWARDED,
+    header::VIA,
+    FORWARDED_FOR,
+    FORWARDED_PROTO,
+    FORWARDED_HOST,
+];
 
 impl Client {
     pub(crate) fn of(config: &AdminConfig, peer: IpAddr, headers: &HeaderMap) -> Self {
@@ -92,9 +99,7 @@ impl Client {
         };
         let is_here = config.is_tls()
             && peer.to_canonical().is_loopback()
-            && [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, VIA]
-                .iter()
-                .all(|name| !headers.contains_key(name))
+            && PROXIED.iter().all(|name| !headers.contains_key(name))
             && text(headers, &header::HOST).is_some_and(is_localhost);
         let (origin, reached) = match &config.public_url {
             Some(url) if is_here => (url.clone(), asked()),
@@ -114,9 +119,9 @@ impl Client {
         self.origin.starts_with("https://")
     }
 
-    /// The same place for WebSockets.
+    /// Where this one's WebSockets go.
     pub(crate) fn websocket_origin(&self) -> String {
-        self.reached.replacen("http", "ws", 1)
+        websocket(&self.reached)
     }
 
     /// Whether the request may be carried out although a browser sent it: it comes from our own page, or
@@ -131,6 +136,11 @@ impl Client {
             None => true,
         }
     }
+}
+
+/// The same place for WebSockets.
+pub(crate) fn websocket(origin: &str) -> String {
+    origin.replacen("http", "ws", 1)
 }
 
 /// Whether `address` is in one of the networks.
@@ -292,6 +302,7 @@ mod tests {
             let screen = client(&config, peer, &[("host", host)]);
             assert!(screen.is_here && screen.is_secure());
             assert_eq!(screen.origin, "https://meet.example.org");
+            assert_eq!(websocket(&screen.origin), "wss://meet.example.org");
             assert_eq!(screen.websocket_origin(), format!("wss://{host}"));
             let of_page = |origin: &str| headers(&[("host", host), ("origin", origin)]);
             assert!(screen.is_same_origin(&of_page(&format!("https://{host}"))));

@@ -21,8 +21,8 @@ pub fn sip_uri(bound: SocketAddr, came_to: Option<IpAddr>) -> String {
     format!("sip:reunion@{}", SocketAddr::new(address, bound.port()))
 }
 
-/// The address to tell when the gateway is on `any`.
-fn reached(
+/// The address to tell when we are on `any`.
+pub(crate) fn reached(
     any: IpAddr,
     came_to: Option<IpAddr>,
     interfaces: impl FnOnce() -> Vec<IpAddr>,

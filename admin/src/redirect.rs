@@ -1,7 +1,7 @@
 //! Plain HTTP where HTTPS is spoken: sends people to the https address, and tells this machine how the program is.
 //!
-//! Where to is written by us: `http.public_url`, or the host that was asked for, on the port where we listen; of this machine's
-//! own `localhost` always the latter. Of what the client sent only a host of letters, digits and dots, and the path behind it, come back to that same client.
+//! Where to is written by us: `http.public_url`, or the host that was asked for, on the port where we listen. A browser of this
+//! machine stays on `localhost`. Of what the client sent only a host of letters, digits and dots, and the path behind it, come back to that same client.
 
 use std::net::Ipv6Addr;
 
@@ -106,10 +106,15 @@ fn origin(header: &str, port: Port) -> Option<String> {
         Port::Same => asked.unwrap_or(HTTPS),
         Port::Of(port) => port,
     };
-    Some(match port {
+    Some(https(host, port))
+}
+
+/// An https address without a path.
+pub(crate) fn https(host: &str, port: u16) -> String {
+    match port {
         HTTPS => format!("https://{host}"),
         port => format!("https://{host}:{port}"),
-    })
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! Joining from the page: a code or a link is exchanged, at the door, for a short-lived LiveKit token.
 
+use std::net::{IpAddr, SocketAddr};
+
 use axum::extract::State;
 use axum::http::HeaderMap;
+use palabre_engine::addresses::of_interfaces;
 use palabre_engine::door::Source;
 use palabre_engine::{Grants, JoinError, JoinRequest, proto};
 use serde::{Deserialize, Serialize};
@@ -13,8 +16,9 @@ use super::{named, shown};
 use crate::app::App;
 use crate::client::{CameTo, Client};
 use crate::livekit::token;
-use crate::phone::sip_uri;
+use crate::phone::{reached, sip_uri};
 use crate::problem::{Problem, ProblemBody};
+use crate::redirect::https;
 use crate::secret::random_text;
 use crate::store::now;
 
@@ -43,6 +47,9 @@ pub(super) struct Joined {
     /// Where LiveKit's client connects.
     #[schema(example = "wss://meet.example.org")]
     url: String,
+    /// Where people open the meetings page: the links of invitations begin with it.
+    #[schema(example = "https://meet.example.org")]
+    page: String,
     /// LiveKit access token for this room and person. Valid for minutes; the room renews it.
     token: String,
     /// When the token ends if the room is not entered (RFC 3339).
@@ -87,6 +94,32 @@ impl Phone {
             number: app.config.phone_number.clone(),
             sip: app.config.sip_address.clone().or_else(found),
         }
+    }
+}
+
+/// Where others open the page. The address of who is on this machine says nothing to them.
+fn page(app: &App, client: &Client, came_to: &CameTo) -> String {
+    match client.is_here && app.config.public_url.is_none() {
+        true => of_network(app.config.bind, came_to.0, || {
+            of_interfaces().unwrap_or_default()
+        }),
+        false => client.origin.clone(),
+    }
+}
+
+/// The https address of pages at `bound` as others see it.
+fn of_network(
+    bound: SocketAddr,
+    came_to: Option<IpAddr>,
+    interfaces: impl FnOnce() -> Vec<IpAddr>,
+) -> String {
+    let address = match bound.ip() {
+        any if any.is_unspecified() => reached(any, came_to, interfaces),
+        one => one,
+    };
+    match address {
+        IpAddr::V4(v4) => https(&v4.to_string(), bound.port()),
+        IpAddr::V6(v6) => https(&format!("[{v6}]"), bound.port()),
     }
 }
 
@@ -163,6 +196,7 @@ pub(super) async fn join(
     let now = now();
     Ok(axum::Json(Joined {
         url: client.websocket_origin(),
+        page: page(&app, &client, &came_to),
         token: token::mint(&app.pages, &grants, now, lifetime),
         expires: shown(now.saturating_add_unsigned(lifetime.as_secs())),
         identity: grants.identity,
@@ -173,4 +207,22 @@ pub(super) async fn join(
         },
         phone: Phone::of(&app, came_to),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invitation_from_this_machine_leads_to_its_network() {
+        let shown = |bound: &str, own: &[&str]| {
+            let own = own.iter().map(|text| text.parse().unwrap()).collect();
+            let came_to = Some(IpAddr::from([127, 0, 0, 1]));
+            of_network(bound.parse().unwrap(), came_to, || own)
+        };
+        assert_eq!(shown("[::]:443", &["192.0.2.7"]), "https://192.0.2.7");
+        let six = shown("[::]:8443", &["fe80::1", "2001:db8::7"]);
+        assert_eq!(six, "https://[2001:db8::7]:8443");
+        assert_eq!(shown("192.0.2.1:443", &["192.0.2.7"]), "https://192.0.2.1");
+    }
 }

@@ -9,7 +9,7 @@ use super::auth::Administrator;
 use super::json::Json;
 use super::{named, shown};
 use crate::app::App;
-use crate::client::Client;
+use crate::client::{Client, websocket};
 use crate::problem::{Problem, ProblemBody};
 use crate::store::ApiKey;
 
@@ -85,7 +85,8 @@ pub(super) async fn create(
     let made = KeyMade {
         key: key.into(),
         secret,
-        url: client.websocket_origin(),
+        // For programs elsewhere, whoever makes the key here.
+        url: websocket(&client.origin),
     };
     Ok((StatusCode::CREATED, axum::Json(made)))
 }

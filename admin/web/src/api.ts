@@ -24,6 +24,7 @@ export interface RoomRecord {
 
 export interface Ticket {
   url: string;
+  page: string;
   token: string;
   identity: string;
   room: { name: string; code: string };
@@ -115,7 +116,7 @@ export function spaced(code: string): string {
   return digits(code).replace(/(\d{3})(?=\d)/g, '$1 ').trim();
 }
 
-/** The address that opens the same room again: a code stays behind `#`, out of every request. */
-export function address(door: Door): string {
-  return 'slug' in door ? `${location.origin}/r/${door.slug}` : `${location.origin}/c#${door.code}`;
+/** The address that opens the same room for others: a code stays behind `#`, out of every request. */
+export function address(page: string, door: Door): string {
+  return 'slug' in door ? `${page}/r/${door.slug}` : `${page}/c#${door.code}`;
 }

@@ -177,7 +177,7 @@ function Invite({ ticket, door }: { ticket: Ticket; door: Door }) {
   const { t } = useTranslation();
   const { code } = ticket.room;
   const { number, sip } = ticket.phone;
-  const link = address(door);
+  const link = address(ticket.page, door);
   const [copied, setCopied] = useState(false);
   async function copy() {
     await copyText(`${link}\n${t('room.code')} ${spaced(code)}`);
