@@ -61,7 +61,7 @@ fn every_key_of_a_stick_is_in_force() {
         // What waits for the end of meetings asks from the box itself.
         "metrics_from = [\"127.0.0.0/8\", \"::1/128\", \"192.0.2.70/32\", \"2001:db8::/32\"]",
         "trusted_proxies = [\"192.0.2.80/32\"]",
-        "announced = [\"203.0.113.1:7880\", \"[2001:db8::1]:7880\", \"[::]:7880\"]",
+        "announced = [\"203.0.113.1:7880\", \"[2001:db8::1]:7880\", \"[::]:0\"]",
         "trunks = [\"192.0.2.60\", \"192.0.2.61\"]",
         "numbers = [\"199000000\", \"199000001\"]",
         "advertise = \"203.0.113.1\"",

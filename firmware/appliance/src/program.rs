@@ -30,8 +30,8 @@ use crate::stick::{Refused, refused};
 pub(crate) const VARIABLES: &str = "palabre/settings.env";
 /// The most entries in one list. A box has one trunk or two, and few who measure it.
 const MOST: usize = 32;
-/// The box's own addresses, at the port of the image's `media.bind`.
-const OWN: &str = "[::]:7880";
+/// The box's own addresses, in the program's `media.announced`.
+const OWN: &str = "[::]:0";
 
 /// `[http]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,15 +118,20 @@ impl<'de> Deserialize<'de> for Origin {
     }
 }
 
-/// Whether it is the address of one other machine.
-fn is_other(address: IpAddr) -> bool {
-    !(address.is_unspecified() || address.is_loopback() || address.is_multicast())
+/// Whether other machines can reach it without knowing on which of their networks.
+fn is_reachable(address: IpAddr) -> bool {
+    let is_near = match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    let address = address.to_canonical();
+    !(is_near || address.is_unspecified() || address.is_loopback() || address.is_multicast())
 }
 
 impl<'de> Deserialize<'de> for Port {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let port: Option<SocketAddr> = String::deserialize(from)?.parse().ok();
-        let good = port.filter(|port| is_other(port.ip()) && port.port() != 0);
+        let good = port.filter(|port| is_reachable(port.ip()) && port.port() != 0);
         good.map(Self)
             .ok_or_else(|| refused("an address and a port such as \"203.0.113.1:7880\""))
     }
@@ -135,7 +140,7 @@ impl<'de> Deserialize<'de> for Port {
 impl<'de> Deserialize<'de> for Host {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let address: Option<Ipv4Addr> = String::deserialize(from)?.parse().ok();
-        let good = address.filter(|address| is_other(IpAddr::V4(*address)));
+        let good = address.filter(|address| is_reachable(IpAddr::V4(*address)));
         good.map(Self)
             .ok_or_else(|| refused("an IPv4 address such as \"192.0.2.60\""))
     }
