@@ -10,7 +10,7 @@ EXPOSURE=2.0
 
 if command -v shellcheck >/dev/null; then
   (cd "$SOURCE" && shellcheck -x -P "$SOURCE" firmware/fw firmware/image/*.sh firmware/image/report.room \
-    firmware/image/overlay/usr/lib/palabre/{addresses,ask,console,network,partitions,prepare,recovery,rescue,restart,say,unlock,usb} \
+    firmware/image/overlay/usr/lib/palabre/{addresses,ask,console,network,partitions,prepare,recovery,rescue,reset,restart,say,unlock,usb} \
     firmware/image/overlay.room/usr/lib/palabre/{browser,screen,start-page})
 else
   say 'shellcheck is not installed: the scripts were not looked at'
