@@ -177,7 +177,8 @@ function Invite({ ticket, door }: { ticket: Ticket; door: Door }) {
   const { t } = useTranslation();
   const { code } = ticket.room;
   const { number, sip } = ticket.phone;
-  const link = address(ticket.page, door);
+  // A box that went back to its version before names none.
+  const link = address(ticket.page || location.origin, door);
   const [copied, setCopied] = useState(false);
   async function copy() {
     await copyText(`${link}\n${t('room.code')} ${spaced(code)}`);
