@@ -66,12 +66,12 @@ pub struct Media {
 pub struct Sip {
     /// Addresses of trunks and exchanges, at most 32.
     #[serde(default)]
-    pub trunks: Vec<Host>,
+    pub trunks: Vec<Trunk>,
     /// Numbers of nine digits by which trunks reach the box, at most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub numbers: Vec<Number>,
     /// The address that telephones are told instead of the box's own.
-    pub advertise: Option<Host>,
+    pub advertise: Option<Advertised>,
 }
 
 /// `https://` and a host of at most 253 bytes, perhaps a port (RFC 6454): a box speaks nothing else.
@@ -84,10 +84,15 @@ pub struct Origin(String);
 #[serde(transparent)]
 pub struct Port(SocketAddr);
 
-/// The address of one machine; telephones come by IPv4 only.
+/// The address of a trunk or an exchange, which may be at the other end of a cable; telephones come by IPv4 only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Host(Ipv4Addr);
+pub struct Trunk(Ipv4Addr);
+
+/// The IPv4 address by which others reach the box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Advertised(Ipv4Addr);
 
 /// A line of 1 to 100 plain characters that people are shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -118,31 +123,52 @@ impl<'de> Deserialize<'de> for Origin {
     }
 }
 
+/// Whether one other machine can have it.
+fn is_of_machine(address: IpAddr) -> bool {
+    let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    !(is_broadcast || address.is_unspecified() || address.is_loopback() || address.is_multicast())
+}
+
 /// Whether other machines can reach it without knowing on which of their networks.
 fn is_reachable(address: IpAddr) -> bool {
-    let is_near = match address.to_canonical() {
-        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+    let is_near = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
-    let address = address.to_canonical();
-    !(is_near || address.is_unspecified() || address.is_loopback() || address.is_multicast())
+    is_of_machine(address) && !is_near
 }
 
 impl<'de> Deserialize<'de> for Port {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let port: Option<SocketAddr> = String::deserialize(from)?.parse().ok();
-        let good = port.filter(|port| is_reachable(port.ip()) && port.port() != 0);
-        good.map(Self)
-            .ok_or_else(|| refused("an address and a port such as \"203.0.113.1:7880\""))
+        // The name of a network of ours says nothing to guests.
+        let is_scoped =
+            |port: &SocketAddr| matches!(port, SocketAddr::V6(v6) if v6.scope_id() != 0);
+        let good = port.filter(|port| {
+            is_reachable(port.ip().to_canonical()) && port.port() != 0 && !is_scoped(port)
+        });
+        good.map(Self).ok_or_else(|| {
+            refused("an address that guests can reach, and a port: \"203.0.113.1:7880\"")
+        })
     }
 }
 
-impl<'de> Deserialize<'de> for Host {
+impl<'de> Deserialize<'de> for Trunk {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let address: Option<Ipv4Addr> = String::deserialize(from)?.parse().ok();
+        let good = address.filter(|address| is_of_machine(IpAddr::V4(*address)));
+        good.map(Self)
+            .ok_or_else(|| refused("an IPv4 address such as \"192.0.2.60\""))
+    }
+}
+
+impl<'de> Deserialize<'de> for Advertised {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let address: Option<Ipv4Addr> = String::deserialize(from)?.parse().ok();
         let good = address.filter(|address| is_reachable(IpAddr::V4(*address)));
-        good.map(Self)
-            .ok_or_else(|| refused("an IPv4 address such as \"192.0.2.60\""))
+        good.map(Self).ok_or_else(|| {
+            refused("an IPv4 address that telephones can reach, such as \"203.0.113.1\"")
+        })
     }
 }
 

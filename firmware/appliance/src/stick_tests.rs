@@ -30,7 +30,7 @@ trusted_proxies = ["192.0.2.80"]
 announced = ["203.0.113.1:7880", "[2001:db8::1]:7880"]
 
 [sip]
-trunks = ["192.0.2.60", "192.0.2.61"]
+trunks = ["192.0.2.60", "169.254.1.61"]
 numbers = ["199000000"]
 advertise = "203.0.113.1"
 "#;
@@ -72,7 +72,7 @@ fn a_stick_becomes_files_of_systemd() {
              PALABRE__HTTP__METRICS_FROM=\"127.0.0.0/8,::1/128,192.0.2.70/32,192.0.2.128/25\"\n\
              PALABRE__HTTP__TRUSTED_PROXIES=\"192.0.2.80/32\"\n\
              PALABRE__MEDIA__ANNOUNCED=\"203.0.113.1:7880,[2001:db8::1]:7880,[::]:0\"\n\
-             PALABRE__SIP__TRUNKS=\"192.0.2.60,192.0.2.61\"\n\
+             PALABRE__SIP__TRUNKS=\"192.0.2.60,169.254.1.61\"\n\
              PALABRE__SIP__NUMBERS=\"199000000\"\n\
              PALABRE__SIP__ADVERTISE=\"203.0.113.1\"\n",
         ),
@@ -128,11 +128,14 @@ fn what_is_not_understood_is_refused_with_its_line() {
         ("[media]\nannounced = [\"127.0.0.1:7880\"]\n", 2),
         ("[media]\nannounced = [\"[::ffff:127.0.0.1]:7880\"]\n", 2),
         ("[media]\nannounced = [\"[fe80::1%2]:7880\"]\n", 2),
+        ("[media]\nannounced = [\"[2001:db8::1%2]:7880\"]\n", 2),
         ("[media]\nannounced = [\"169.254.1.1:7880\"]\n", 2),
         ("[media]\n\npriority = 50\n", 3),
         ("[sip]\ntrunks = [\"trunk.example.org\"]\n", 2),
         ("[sip]\ntrunks = [\"2001:db8::60\"]\n", 2),
+        ("[sip]\ntrunks = [\"255.255.255.255\"]\n", 2),
         ("[sip]\nadvertise = \"0.0.0.0\"\n", 2),
+        ("[sip]\nadvertise = \"169.254.1.1\"\n", 2),
         ("[sip]\nnumbers = [\"+33199000000\"]\n", 2),
         ("[storage]\nfolder = \"/\"\n", 1),
         ("[shell]\nopen = true\n", 1),
