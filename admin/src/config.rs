@@ -21,7 +21,7 @@ palabre_engine::settings! {
         /// served there, but /healthz, /readyz and /metrics to this machine.
         pub redirect_bind: Option<SocketAddr> = None,
         /// What people type to reach the box from outside, such as "https://meet.example.org".
-        /// Unset: links repeat the address the person used.
+        /// Unset: links repeat the address the person used, or, for a browser on this machine, one of its network.
         pub public_url: Option<String> = None,
             where |url| url.as_deref().is_none_or(is_origin), "http:// or https:// and a host, without a path",
         /// Addresses or networks of reverse proxies whose X-Forwarded-* headers are believed.

@@ -19,6 +19,7 @@ mod client;
 mod config;
 mod headers;
 mod health;
+mod links;
 mod live;
 pub mod livekit;
 pub mod metrics;

@@ -1,7 +1,8 @@
 //! Plain HTTP where HTTPS is spoken: sends people to the https address, and tells this machine how the program is.
 //!
 //! Where to is written by us: `http.public_url`, or the host that was asked for, on the port where we listen. A browser of this
-//! machine stays on `localhost`. Of what the client sent only a host of letters, digits and dots, and the path behind it, come back to that same client.
+//! machine stays on `localhost`. Of what the client sent only a host of letters, digits and dots, and the path behind it, come
+//! back to that same client.
 
 use std::net::Ipv6Addr;
 

@@ -150,11 +150,17 @@ fn told(named: &[SocketAddr], any: SocketAddr) -> Vec<SocketAddr> {
 
 /// The machine's own, for a port that is bound to all of them.
 fn own(any: SocketAddr) -> Vec<SocketAddr> {
+    let with_port = |address| SocketAddr::new(address, any.port());
+    of_machine(any.ip()).into_iter().map(with_port).collect()
+}
+
+/// Where others reach what is bound to `any` address of this machine: at most eight, that of the way
+/// out first. Loopback is last, and alone on a machine without a network.
+#[must_use]
+pub fn of_machine(any: IpAddr) -> Vec<IpAddr> {
     // Where they are not told, those of the routes do for most machines.
     let interfaces = of_interfaces().unwrap_or_default();
-    let addresses = choose(any.ip(), &of_default_routes(), &interfaces);
-    let with_port = |address| SocketAddr::new(address, any.port());
-    addresses.into_iter().map(with_port).collect()
+    choose(any, &of_default_routes(), &interfaces)
 }
 
 /// Addresses from which this machine would send far away, for each family that it can: the system

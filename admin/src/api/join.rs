@@ -1,10 +1,7 @@
 //! Joining from the page: a code or a link is exchanged, at the door, for a short-lived LiveKit token.
 
-use std::net::{IpAddr, SocketAddr};
-
 use axum::extract::State;
 use axum::http::HeaderMap;
-use palabre_engine::addresses::of_interfaces;
 use palabre_engine::door::Source;
 use palabre_engine::{Grants, JoinError, JoinRequest, proto};
 use serde::{Deserialize, Serialize};
@@ -15,10 +12,10 @@ use super::json::Json;
 use super::{named, shown};
 use crate::app::App;
 use crate::client::{CameTo, Client};
+use crate::links::Links;
 use crate::livekit::token;
-use crate::phone::{reached, sip_uri};
+use crate::phone::sip_uri;
 use crate::problem::{Problem, ProblemBody};
-use crate::redirect::https;
 use crate::secret::random_text;
 use crate::store::now;
 
@@ -97,32 +94,6 @@ impl Phone {
     }
 }
 
-/// Where others open the page. The address of who is on this machine says nothing to them.
-fn page(app: &App, client: &Client, came_to: &CameTo) -> String {
-    match client.is_here && app.config.public_url.is_none() {
-        true => of_network(app.config.bind, came_to.0, || {
-            of_interfaces().unwrap_or_default()
-        }),
-        false => client.origin.clone(),
-    }
-}
-
-/// The https address of pages at `bound` as others see it.
-fn of_network(
-    bound: SocketAddr,
-    came_to: Option<IpAddr>,
-    interfaces: impl FnOnce() -> Vec<IpAddr>,
-) -> String {
-    let address = match bound.ip() {
-        any if any.is_unspecified() => reached(any, came_to, interfaces),
-        one => one,
-    };
-    match address {
-        IpAddr::V4(v4) => https(&v4.to_string(), bound.port()),
-        IpAddr::V6(v6) => https(&format!("[{v6}]"), bound.port()),
-    }
-}
-
 /// Join a room.
 ///
 /// Needs no account. Wrong codes are slowed per source, then locked out for a while.
@@ -142,6 +113,7 @@ pub(super) async fn join(
     State(app): State<App>,
     client: Client,
     came_to: CameTo,
+    links: Links,
     headers: HeaderMap,
     Json(join): Json<Join>,
 ) -> Result<axum::Json<Joined>, Problem> {
@@ -196,7 +168,7 @@ pub(super) async fn join(
     let now = now();
     Ok(axum::Json(Joined {
         url: client.websocket_origin(),
-        page: page(&app, &client, &came_to),
+        page: links.origin,
         token: token::mint(&app.pages, &grants, now, lifetime),
         expires: shown(now.saturating_add_unsigned(lifetime.as_secs())),
         identity: grants.identity,
@@ -207,22 +179,4 @@ pub(super) async fn join(
         },
         phone: Phone::of(&app, came_to),
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_invitation_from_this_machine_leads_to_its_network() {
-        let shown = |bound: &str, own: &[&str]| {
-            let own = own.iter().map(|text| text.parse().unwrap()).collect();
-            let came_to = Some(IpAddr::from([127, 0, 0, 1]));
-            of_network(bound.parse().unwrap(), came_to, || own)
-        };
-        assert_eq!(shown("[::]:443", &["192.0.2.7"]), "https://192.0.2.7");
-        let six = shown("[::]:8443", &["fe80::1", "2001:db8::7"]);
-        assert_eq!(six, "https://[2001:db8::7]:8443");
-        assert_eq!(shown("192.0.2.1:443", &["192.0.2.7"]), "https://192.0.2.1");
-    }
 }

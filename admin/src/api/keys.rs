@@ -9,7 +9,7 @@ use super::auth::Administrator;
 use super::json::Json;
 use super::{named, shown};
 use crate::app::App;
-use crate::client::{Client, websocket};
+use crate::links::Links;
 use crate::problem::{Problem, ProblemBody};
 use crate::store::ApiKey;
 
@@ -75,7 +75,7 @@ impl From<ApiKey> for KeyView {
 )]
 pub(super) async fn create(
     State(app): State<App>,
-    client: Client,
+    links: Links,
     _: Administrator,
     Json(new): Json<NewKey>,
 ) -> Result<(StatusCode, axum::Json<KeyMade>), Problem> {
@@ -85,8 +85,7 @@ pub(super) async fn create(
     let made = KeyMade {
         key: key.into(),
         secret,
-        // For programs elsewhere, whoever makes the key here.
-        url: websocket(&client.origin),
+        url: links.websocket(),
     };
     Ok((StatusCode::CREATED, axum::Json(made)))
 }

@@ -13,7 +13,7 @@ use super::auth::Administrator;
 use super::json::Json;
 use super::{shown, typed};
 use crate::app::App;
-use crate::client::Client;
+use crate::links::Links;
 use crate::problem::{Problem, ProblemBody};
 use crate::store::{NewRoom, Room};
 
@@ -112,15 +112,10 @@ pub(super) struct Which {
     size: Option<u32>,
 }
 
-/// The link that opens a room in a browser.
-pub(super) fn link(client: &Client, slug: &str) -> String {
-    format!("{}/r/{slug}", client.origin)
-}
-
 impl RoomView {
-    fn new(client: &Client, room: Room, participants: u32) -> Self {
+    fn new(links: &Links, room: Room, participants: u32) -> Self {
         Self {
-            link: link(client, &room.slug),
+            link: links.room(&room.slug),
             id: room.id,
             name: room.name,
             code: room.code.as_str().to_owned(),
@@ -165,7 +160,7 @@ impl From<proto::ParticipantInfo> for Present {
 )]
 pub(super) async fn create(
     State(app): State<App>,
-    client: Client,
+    links: Links,
     _: Administrator,
     Json(new): Json<RoomToMake>,
 ) -> Result<Response, Problem> {
@@ -192,7 +187,7 @@ pub(super) async fn create(
     };
     let room = app.store.rooms.create(&new).await?;
     let location = format!("/api/v1/rooms/{}", room.id);
-    let view = RoomView::new(&client, room, 0);
+    let view = RoomView::new(&links, room, 0);
     Ok((
         StatusCode::CREATED,
         [(header::LOCATION, location)],
@@ -212,7 +207,7 @@ pub(super) async fn create(
 )]
 pub(super) async fn list(
     State(app): State<App>,
-    client: Client,
+    links: Links,
     _: Administrator,
     which: Result<Query<Which>, axum::extract::rejection::QueryRejection>,
 ) -> Result<axum::Json<RoomList>, Problem> {
@@ -247,7 +242,7 @@ pub(super) async fn list(
         .into_iter()
         .map(|room| {
             let participants = inside.get(&room.id).copied().unwrap_or(0);
-            RoomView::new(&client, room, participants)
+            RoomView::new(&links, room, participants)
         })
         .collect();
     Ok(axum::Json(RoomList {
@@ -269,7 +264,7 @@ pub(super) async fn list(
 )]
 pub(super) async fn show(
     State(app): State<App>,
-    client: Client,
+    links: Links,
     _: Administrator,
     Path(id): Path<String>,
 ) -> Result<axum::Json<RoomDetail>, Problem> {
@@ -283,7 +278,7 @@ pub(super) async fn show(
     let participants = u32::try_from(present.len()).unwrap_or(u32::MAX);
     let present = present.into_iter().map(Present::from).collect();
     Ok(axum::Json(RoomDetail {
-        room: RoomView::new(&client, room, participants),
+        room: RoomView::new(&links, room, participants),
         present,
     }))
 }
@@ -326,7 +321,7 @@ pub(super) async fn delete(
 )]
 pub(super) async fn change_code(
     State(app): State<App>,
-    client: Client,
+    links: Links,
     _: Administrator,
     Path(id): Path<String>,
 ) -> Result<axum::Json<RoomView>, Problem> {
@@ -338,7 +333,7 @@ pub(super) async fn change_code(
         .ok_or(Problem::RoomUnknown)?;
     let participants = present(&app, id).await?.len();
     let participants = u32::try_from(participants).unwrap_or(u32::MAX);
-    Ok(axum::Json(RoomView::new(&client, room, participants)))
+    Ok(axum::Json(RoomView::new(&links, room, participants)))
 }
 
 async fn present(app: &App, room: String) -> Result<Vec<proto::ParticipantInfo>, Problem> {

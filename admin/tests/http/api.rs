@@ -182,6 +182,7 @@ async fn a_code_or_a_link_lets_a_person_in() {
     assert_eq!(by_code.status, 200, "{}", by_code.text());
     let by_code = by_code.json();
     assert_eq!(by_code["url"], format!("ws://{}", server.address));
+    assert_eq!(by_code["page"], format!("http://{}", server.address));
     assert_eq!(by_code["room"]["name"], "Comité");
     assert_eq!(by_code["room"]["code"], room["code"]);
     assert_eq!(by_code["phone"]["number"], "+33 1 23 45 67 89");

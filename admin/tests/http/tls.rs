@@ -251,6 +251,54 @@ async fn a_session_over_tls_is_kept_to_this_host_and_to_https() {
     let join = json!({ "code": code, "name": "Anne" }).to_string();
     let joined = send(&own, "/api/v1/join", &join).await.json();
     assert_eq!(joined["url"], "wss://box.test");
+    assert_eq!(joined["page"], "https://box.test");
+}
+
+#[tokio::test]
+async fn what_a_browser_on_this_machine_is_given_for_others_leads_elsewhere() {
+    let any = SocketAddr::from(([0, 0, 0, 0], 0));
+    let own = palabre_engine::addresses::of_machine(any.ip())[0];
+    let of_network = match own.is_loopback() {
+        true => "https://localhost".to_owned(),
+        // The port of the configuration.
+        false => format!("https://{own}:0"),
+    };
+    let named = "https://meet.example.org";
+    for (public_url, origin) in [(None, of_network.as_str()), (Some(named), named)] {
+        let pair = self_signed();
+        let files = Files::of(&pair);
+        let mut server = Server::with(AdminConfig {
+            bind: any,
+            public_url: public_url.map(str::to_owned),
+            ..files.config()
+        })
+        .await;
+        let port = server.handle.as_ref().unwrap().address().port();
+        server.address = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut session = String::new();
+        let send = async |session: &str, path: &str, body: serde_json::Value| {
+            let stream = dial(&server, &[&pair.der], BOTH, &[]).await.unwrap();
+            let kind = ("Content-Type", "application/json");
+            let all = [("Host", "localhost"), kind, ("Cookie", session)];
+            let body = body.to_string();
+            let reply = exchange(stream, "POST", path, &all, body.as_bytes()).await;
+            assert!((200..300).contains(&reply.status), "{}", reply.text());
+            reply
+        };
+        let claim = json!({ "code": server.claim_code, "password": PASSWORD });
+        session += &send("", "/api/v1/claim", claim).await.cookie();
+        let room = send(&session, "/api/v1/rooms", json!({ "name": "Conseil" })).await;
+        let room = room.json();
+        let link = room["link"].as_str().unwrap();
+        assert!(link.starts_with(&format!("{origin}/r/")), "{link}");
+        let key = send(&session, "/api/v1/keys", json!({ "name": "Visio" })).await;
+        let connects = key.json()["url"].as_str().unwrap().to_owned();
+        assert_eq!(connects, origin.replace("https", "wss"));
+        let join = json!({ "code": room["code"], "name": "Anne" });
+        let joined = send("", "/api/v1/join", join).await.json();
+        assert_eq!(joined["page"], origin);
+        assert_eq!(joined["url"], "wss://localhost");
+    }
 }
 
 #[tokio::test]
