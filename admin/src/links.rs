@@ -85,7 +85,11 @@ mod tests {
             headers.insert("host", host.parse().unwrap());
             let client = Client::of(config, peer.parse().unwrap(), &headers);
             let own = own.iter().map(|text| text.parse().unwrap()).collect();
-            Links::of(config, &client, Some(here), |_| own).origin
+            let of_machine = |any: IpAddr| {
+                assert_eq!(any, config.bind.ip());
+                own
+            };
+            Links::of(config, &client, Some(here), of_machine).origin
         };
         let tls = |bind: &str| AdminConfig {
             bind: bind.parse().unwrap(),
@@ -96,6 +100,12 @@ mod tests {
         let one: &[_] = &["192.0.2.7"];
         for (bind, own, origin) in [
             ("[::]:443", one, "https://192.0.2.7"),
+            // The way out is the first, whatever its number.
+            (
+                "[::]:443",
+                &["198.51.100.7", "192.0.2.7"],
+                "https://198.51.100.7",
+            ),
             ("[::]:8443", &["2001:db8::7"], "https://[2001:db8::7]:8443"),
             ("[::]:443", &["169.254.3.4"], "https://169.254.3.4"),
             ("192.0.2.1:443", one, "https://192.0.2.1"),
