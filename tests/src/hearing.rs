@@ -18,7 +18,7 @@ const SILENCED_WITHIN: f64 = 1.5;
 
 /// How often a party is listened to before its gaps are the product's fault: a browser that had too little of a busy machine
 /// plays with gaps for seconds. More forgives more gaps, and takes longer to fail; a leak or a missing tone is never forgiven,
-/// and of a recording with a line too short and faint to be told from chance nothing counts.
+/// and of a recording with a line too short to be told from chance nothing counts.
 const LISTENED: usize = 6;
 
 /// Windows in which a leak would have been seen before a tone is said to be absent: two and a half seconds, half of which each
@@ -63,10 +63,10 @@ pub fn assert_hears_at(
                 let hidden = leak.hidden(limit);
                 (
                     *hz,
-                    leak.level.round(),
-                    leak.lasting.round(),
+                    leak.level().round(),
+                    leak.lasting(2).round(),
                     hidden,
-                    leak.windows,
+                    leak.lines.len(),
                 )
             })
             .collect();
@@ -109,12 +109,13 @@ pub fn assert_silent(who: &str, tones: &[u32], mut listen: impl FnMut() -> Optio
             let hidden = leak.hidden(limit);
             println!(
                 "{who}: {hertz} Hz at {:.0} dBFS, {hidden} of {} windows spoilt",
-                leak.level, leak.windows
+                leak.level(),
+                leak.lines.len()
             );
             assert!(
                 !leak.exceeds(limit),
                 "{who}: {hertz} Hz at {:.1} dBFS",
-                leak.level
+                leak.level()
             );
             *clear += leak.clear(limit);
         }
