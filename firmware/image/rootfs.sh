@@ -1,7 +1,8 @@
 #!/bin/bash
 # Makes the Debian root of one machine and flavour: packages, kernel and modules, nothing of ours yet.
 # rootfs.sh ARCH FLAVOUR; the tree comes to $WORK/root/ARCH-FLAVOUR/tree, beside it boot/ (kernel, EFI stub, boot
-# loader) and packages (name=version of all). Kept until a list changes; `fw clean roots` gets the day's packages.
+# loader), packages (those whose files are in it) and made-on (the day of Debian's packages, in seconds). Kept until a list changes;
+# `fw clean roots` gets the day's packages.
 set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -30,6 +31,7 @@ fi
 say "making the $flavour root for $arch"
 rm -rf -- "$place"
 mkdir -p "$place/debs"
+date +%s >"$place/made-on"
 options=()
 while IFS= read -r line; do
   [ -n "$line" ] && options+=(--aptopt="$line")
@@ -87,7 +89,7 @@ tool depmod -b "$w/tree" "$release"
 
 say 'removing what only served to make it'
 mkdir -p "$tree/usr/share/palabre/licences"
-for folder in "$tree"/usr/share/doc/*/; do
+for folder in "$tree"/usr/share/doc/*/ "$place"/kernel/usr/share/doc/*/; do
   name=$(basename -- "$folder")
   # A link to another package's text is followed when that package is there; both then have theirs.
   if [ -f "$folder/copyright" ]; then cp -L -- "$folder/copyright" "$tree/usr/share/palabre/licences/$name"; fi
@@ -101,6 +103,12 @@ while IFS= read -r name; do
     done <"$file"
   done
 done < <(list "${removed[@]}")
+# Nothing of these is left to have a fault, or a licence.
+list "${removed[@]}" | awk -F'\t' 'NR == FNR { gone[$1]; next } !($1 in gone)' - "$place/packages" >"$place/packages.left"
+mv -- "$place/packages.left" "$place/packages"
+while IFS=$'\t' read -r name _; do
+  [ -s "$tree/usr/share/palabre/licences/$name" ] || die "the text of the licence of $name is missing: its package is in the image"
+done <"$place/packages"
 (
   cd "$tree"
   rm -rf var/lib/{apt,dpkg,systemd,pam,ucf} var/{cache,log,tmp,backups,mail,opt,local,spool} \
