@@ -1,7 +1,8 @@
 #!/bin/bash
 # Makes an image out of a root and the programs: verified root, signed kernel, disk, update bundle, list of parts.
 # assemble.sh --arch A --flavour F --version N [--floor N] [--keys DIR] [--release] [--overlay DIR] [--only-bundle] [--into NAME]
-# Everything comes to $WORK/out/A-F-N/, or to $WORK/out/NAME/. Same root and programs, same bytes, but for signatures. Seconds, not minutes.
+# Everything comes to $WORK/out/A-F-N/; what is for tests to $WORK/try/: with --overlay to A-F-N/ there, with --into to NAME/. Same root and
+# programs, same bytes, but for signatures. Seconds, not minutes.
 set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -35,8 +36,11 @@ done
 base=$WORK/root/$arch-$flavour
 program=$WORK/program/$arch
 name=$arch-$flavour-$version
-out=$WORK/out/${into:-$name}
-w=/w/out/${into:-$name}
+# Apart: what `fw flash`, `fw run` and INSTALL.md take is no image with a short trial and units that fill its disk.
+place=out/$name
+if [ -n "$extra$into" ]; then place=try/${into:-$name}; fi
+out=$WORK/$place
+w=/w/$place
 kernel=$(cat "$base/boot/release")
 commit=$(git -C "$SOURCE" rev-parse HEAD 2>/dev/null || echo unknown)
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$SOURCE" log -1 --format=%ct 2>/dev/null || echo 1767225600)}

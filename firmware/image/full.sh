@@ -30,11 +30,11 @@ BINDS="$keys:/keys $token:/token" tool sh -euc '
   done
   openssl req -x509 -key /keys/pcr.key -subj "/CN=Palabre PCR" -days 3650 -out /token/pcr.crt' >/dev/null
 sed -i 's#/token/#/keys/#' "$token/softhsm2.conf"
-measured() { tool objcopy -O binary --only-section=.pcrsig "/w/out/amd64-core-2/work/uki.unsigned" /dev/stdout | sha256sum; }
+measured() { tool objcopy -O binary --only-section=.pcrsig "/w/try/amd64-core-2/work/uki.unsigned" /dev/stdout | sha256sum; }
 before=$(measured)
 "$IMAGE/assemble.sh" --arch amd64 --version 2 --overlay "$short" --keys "$token" --only-bundle
 [ "$before" = "$(measured)" ] || die 'a key in a token makes another signature of the measurement than the same key in a file'
-tool sbverify --cert "/w/test/token/secureboot.crt" /w/out/amd64-core-2/uki.efi >&2
+tool sbverify --cert "/w/test/token/secureboot.crt" /w/try/amd64-core-2/uki.efi >&2
 
 # --- strangers
 rm -rf -- "$foreign"

@@ -46,7 +46,7 @@ def step(words):
 
 
 def out(arch, version, name=""):
-    folder = os.path.join(WORK, "out", f"{arch}-core-{version}")
+    folder = os.path.join(WORK, "try", f"{arch}-core-{version}")
     return os.path.join(folder, name or f"palabre-{arch}-core-{version}.img")
 
 

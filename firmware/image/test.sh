@@ -1,7 +1,8 @@
 #!/bin/bash
 # Builds the images that `fw test` needs and runs try.py on them. test.sh --quick|--full [--lanes N]
 # The images differ from what is shipped in three things: a trial takes 20 s of good health, asked for every 5 s, instead of 5 minutes, a box whose
-# disk is closed waits 90 s for its key instead of 8 minutes, and telephones speak through the few ports that are forwarded.
+# disk is closed waits 90 s for its key instead of 8 minutes, and telephones speak through the few ports that are forwarded. They come to
+# $WORK/try, so that nobody takes one of them for an image to be used.
 set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -11,7 +12,10 @@ shift
 fw=$FIRMWARE/fw
 overlays=$WORK/overlay
 rm -rf -- "$overlays"
-mkdir -p "$WORK/test"
+mkdir -p "$WORK/test" "$WORK/out"
+# The images that somebody means to use.
+shipped() { find "$WORK/out" -maxdepth 2 -printf '%p %T@\n' | sort; }
+before=$(shipped)
 
 # variant NAME: an overlay that shortens the trial, to be broken further.
 variant() {
@@ -38,7 +42,7 @@ printf '[Service]\nEnvironment=PALABRE__ROOMS__MAX_PARTICIPANTS=1\n' >"$overlays
 "$IMAGE/assemble.sh" --arch amd64 --version 1 --overlay "$overlays/sound"
 "$IMAGE/assemble.sh" --arch amd64 --version 2 --overlay "$overlays/sound" --only-bundle
 "$IMAGE/try_release.sh"
-"$IMAGE/try_flash.sh" "$WORK/out/amd64-core-1/palabre-amd64-core-1.img.zst"
+"$IMAGE/try_flash.sh" "$WORK/try/amd64-core-1/palabre-amd64-core-1.img.zst"
 if [ "$asked" = full ]; then
   "$IMAGE/try_again.sh" --arch amd64 --version 2 --overlay "$overlays/sound"
   # Those between are full.sh's.
@@ -63,4 +67,5 @@ if [ "$asked" = full ]; then
   "$fw" prepare --arch arm64 --flavour room
   "$IMAGE/assemble.sh" --arch arm64 --flavour room --version 1 --overlay "$overlays/room"
 fi
+[ "$before" = "$(shipped)" ] || die "images in $WORK/out, which are not for tests, were changed by this one"
 exec python3 "$IMAGE/try.py" "$asked" "$@"

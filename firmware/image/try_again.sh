@@ -1,6 +1,6 @@
 #!/bin/bash
 # Assembles a version once more from the same root tree, elsewhere and later: everything but signatures must be the same bytes.
-# try_again.sh OPTION..., those of assemble.sh with which it was assembled first; after that, because its hashes are the measure.
+# try_again.sh OPTION..., those of assemble.sh (--overlay among them) with which it was assembled first; after that, because its hashes are the measure.
 set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -13,7 +13,7 @@ for ((word = 1; word < $#; word++)); do
     --version) version=${!next} ;;
   esac
 done
-first=$WORK/out/$arch-core-$version again=$WORK/out/again
+first=$WORK/try/$arch-core-$version again=$WORK/try/again
 unsigned=(root verity work/initrd.zst work/uki.unsigned sbom.cdx.json)
 # Of the files, not of the list: signed versions of the first may have been assembled since.
 hashes() { (cd "$1" && sha256sum "${unsigned[@]}"); }

@@ -85,7 +85,7 @@ def outside():
 def room(kit, arch):
     """A new box shows how to claim it, then the meetings page, to a browser that reaches nothing but the box."""
     name = f"{arch}-room-1"
-    image = os.path.join(WORK, "out", name, f"palabre-{name}.img")
+    image = os.path.join(WORK, "try", name, f"palabre-{name}.img")
     kit.note("room: disk image, compressed", os.path.getsize(image + ".zst") / 2**20, "MiB", 480)
     kit.note("room: update bundle", os.path.getsize(image.removesuffix(".img") + ".plbu") / 2**20, "MiB", 500)
     port = outside()
