@@ -6,6 +6,7 @@ Each scenario starts from a box of its own, so that one can be run alone: try.py
 
 import os
 import random
+import re
 import shutil
 import time
 
@@ -40,12 +41,19 @@ def broken(kit, arch="amd64"):
             reason = (said.group(1) or said.group(2)).strip()
             if check not in reason:
                 raise Failed(f"version {version} went back for another reason: {reason}")
-            box.said(r"Palabre \S+\+1\n", 900, box.text.index(said.group(0), since))
+            since = box.text.index(said.group(0), since)
+            box.said(r"Palabre \S+\+1\n", 900, since)
             kit.note(f"return from version {version} ({what})", time.monotonic() - began, "s", 360, firm=True)
             box.ready(120 * kit.SLACK)
             print("      " + reason, flush=True)
+            told_on_consoles(kit, box, version, check + ":", since)
             kit.has_room(box, room)
             told_why(kit, box, version, check)
+
+
+def told_on_consoles(kit, box, version, why, since):
+    """What stands on the screen as on the serial line says which version failed, and why. The judge's own words are on the latter alone."""
+    print("      " + box.said(rf"  Failed / Échec +version {version}: {re.escape(why)}[^\n]*\n", 300 * kit.SLACK, since).group(0).strip(), flush=True)
 
 
 def told_why(kit, box, version, check):
@@ -79,6 +87,7 @@ def damaged(kit, arch="amd64"):
         if box.seen(r"Palabre \S+\+2\n", since):
             raise Failed("the damaged version served")
         box.ready(120 * kit.SLACK)
+        told_on_consoles(kit, box, 2, "it ended 3 tries", since)
 
 
 def worn(kit, arch="amd64"):
@@ -98,6 +107,7 @@ def worn(kit, arch="amd64"):
         box.said(r"Palabre \S+\+1\n", 300 * kit.SLACK, since)
         kit.note("return from a version that was damaged after it had proved good", time.monotonic() - began, "s", 360, firm=True)
         print("      " + box.said(r"version 2 failed: [^\n]*\n", 120 * kit.SLACK, since).group(0).strip())
+        told_on_consoles(kit, box, 2, "it was started 3", since)
         kit.sign_in(box)
         kit.has_room(box, room)
         kit.step("and stays: the next start is version 1's too")
