@@ -1,8 +1,8 @@
 #!/bin/bash
 # The further images of `fw test --full`, on top of those of test.sh: version 2 once more, with the keys in a token; version 4, whose
 # kernel image strangers have signed for Secure Boot in a bundle that is ours; version 5, which fills its disk; version 8, parts of
-# which hang when it is told to; version 9, whose program ends for ever when it is told to; and version 10, whose system stands still
-# from its first step.
+# which hang when it is told to; version 9, whose program ends for ever when it is told to; version 10, whose system stands still
+# from its first step; and version 11, a disk as it is shipped, with release keys in a token.
 # full.sh OVERLAY, the one of the other images.
 set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
@@ -11,30 +11,50 @@ need_root test
 short=$1 filled=$WORK/overlay/filled hung=$WORK/overlay/hung ended=$WORK/overlay/ended foreign=$WORK/test/foreign
 keys=$FIRMWARE/keys/dev
 
-# --- the same keys in a token in software (PKCS#11): what comes of them must be the same too
+# in_token KEYS FOLDER: makes a folder of the same keys, the private ones in a token in software (PKCS#11).
+in_token() {
+  rm -rf -- "$2"
+  mkdir -p "$2/tokens"
+  cp -- "$1"/*.pub "$1/secureboot.crt" "$2/"
+  if [ -e "$1/DEVELOPMENT" ]; then cp -- "$1/DEVELOPMENT" "$2/"; fi
+  printf 'directories.tokendir = /token/tokens\nobjectstore.backend = file\n' >"$2/softhsm2.conf"
+  printf '123456' >"$2/pin"
+  printf '%s\n' SOFTHSM2_CONF=/keys/softhsm2.conf PKCS11_PROVIDER_MODULE=/usr/lib/softhsm/libsofthsm2.so >"$2/token.env"
+  # shellcheck disable=SC2016 # expanded inside
+  BINDS="$1:/keys $2:/token" tool sh -euc '
+    export SOFTHSM2_CONF=/token/softhsm2.conf
+    softhsm2-util --init-token --free --label palabre --so-pin 123456 --pin 123456
+    for name in bundle-current secureboot pcr; do
+      openssl pkcs8 -topk8 -nocrypt -in "/keys/$name.key" -out /tmp/key
+      softhsm2-util --import /tmp/key --token palabre --label "$name" --id "$(printf "%s" "$name" | od -An -tx1 | tr -d " \n")" --pin 123456
+      echo "pkcs11:token=palabre;object=$name;type=private?pin-source=file:/keys/pin" >"/token/$name.uri"
+    done
+    openssl req -x509 -key /keys/pcr.key -subj "/CN=Palabre PCR" -days 3650 -out /token/pcr.crt' >/dev/null
+  sed -i 's#/token/#/keys/#' "$2/softhsm2.conf"
+}
+
+# --- the same keys in a token: what comes of them must be the same too
 token=$WORK/test/token
-rm -rf -- "$token"
-mkdir -p "$token/tokens"
-cp -- "$keys/DEVELOPMENT" "$keys"/*.pub "$keys/secureboot.crt" "$token/"
-printf 'directories.tokendir = /token/tokens\nobjectstore.backend = file\n' >"$token/softhsm2.conf"
-printf '123456' >"$token/pin"
-printf '%s\n' SOFTHSM2_CONF=/keys/softhsm2.conf PKCS11_PROVIDER_MODULE=/usr/lib/softhsm/libsofthsm2.so >"$token/token.env"
-# shellcheck disable=SC2016 # expanded inside
-BINDS="$keys:/keys $token:/token" tool sh -euc '
-  export SOFTHSM2_CONF=/token/softhsm2.conf
-  softhsm2-util --init-token --free --label palabre --so-pin 123456 --pin 123456
-  for name in bundle-current secureboot pcr; do
-    openssl pkcs8 -topk8 -nocrypt -in "/keys/$name.key" -out /tmp/key
-    softhsm2-util --import /tmp/key --token palabre --label "$name" --id "$(printf "%s" "$name" | od -An -tx1 | tr -d " \n")" --pin 123456
-    echo "pkcs11:token=palabre;object=$name;type=private?pin-source=file:/keys/pin" >"/token/$name.uri"
-  done
-  openssl req -x509 -key /keys/pcr.key -subj "/CN=Palabre PCR" -days 3650 -out /token/pcr.crt' >/dev/null
-sed -i 's#/token/#/keys/#' "$token/softhsm2.conf"
+in_token "$keys" "$token"
 measured() { tool objcopy -O binary --only-section=.pcrsig "/w/try/amd64-core-2/work/uki.unsigned" /dev/stdout | sha256sum; }
 before=$(measured)
 "$IMAGE/assemble.sh" --arch amd64 --version 2 --overlay "$short" --keys "$token" --only-bundle
 [ "$before" = "$(measured)" ] || die 'a key in a token makes another signature of the measurement than the same key in a file'
 tool sbverify --cert "/w/test/token/secureboot.crt" /w/try/amd64-core-2/uki.efi >&2
+
+# --- as it is shipped: a disk with keys made as INSTALL.md says, in a token, and nothing of the tests in it
+made=$WORK/test/ceremony shipped=$WORK/test/shipped
+rm -rf -- "$made"
+install -d -m 700 "$made"
+# The very commands of the manual.
+ceremony=$(sed -n '/^## Key ceremony/,/^## Sizing/s/^   \(openssl .*\)/\1/p' "$FIRMWARE/INSTALL.md")
+[ "$(wc -l <<<"$ceremony")" = 5 ] || die "INSTALL.md makes its keys by other commands than these: $ceremony"
+BINDS="$made:/keys" tool sh -euc "cd /keys; $ceremony" 2>"$WORK/test/ceremony.log" || die "the commands of INSTALL.md make no keys: $(tail -n 3 "$WORK/test/ceremony.log")"
+for name in bundle-current bundle-next; do "$FIRMWARE/fw" keys public "$made/$name.key" >"$made/$name.pub"; done
+in_token "$made" "$shipped"
+rm -rf -- "$made"
+"$IMAGE/assemble.sh" --arch amd64 --version 11 --release --keys "$shipped" --into release
+for signed in uki.efi work/boot.efi; do tool sbverify --cert /w/test/shipped/secureboot.crt "/w/try/release/$signed" >&2; done
 
 # --- strangers
 rm -rf -- "$foreign"

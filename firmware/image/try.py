@@ -26,6 +26,10 @@ import try_stick
 from box import WORK, Box, Failed, fresh
 
 
+# How the console warns of keys that anybody can have.
+DEVELOPMENT = r"DEVELOPMENT KEYS"
+
+
 def life(arch):
     """First start, claim, an update that is refused, one that stays, one that is too old."""
     ready_target = 30 if arch == "amd64" else 45
@@ -34,7 +38,7 @@ def life(arch):
         box.start()
         kit.note("power on to /readyz, first start", box.ready(ready_target * kit.SLACK), "s", ready_target)
         kit.page_is_there(box)
-        box.said(r"DEVELOPMENT KEYS", 30 * kit.SLACK)
+        box.said(DEVELOPMENT, 30 * kit.SLACK)
         fingerprint = box.said(r"Certificate / Certificat +([0-9A-F]{2}(?::[0-9A-F]{2}){31})\s", 30 * kit.SLACK).group(1)
         kit.page_is_encrypted(box, fingerprint)
         kit.step("claimed with the code of the serial line; a wrong code is refused; a room is made")
@@ -74,6 +78,27 @@ def life(arch):
         box.pull()
 
 
+def release():
+    """An image as it is shipped, of keys made as the manual says, in a token: firmware that enforces Secure Boot takes its certificate and
+    starts it, and its console does not warn of keys that anybody has."""
+    image = os.path.join(WORK, "try", "release", "palabre-amd64-core-11.img")
+    with Box("amd64", image, fresh(os.path.join(WORK, "test", "release")), options=["--secure-boot", "on"]) as box:
+        kit.step("a release starts; firmware in setup mode takes the certificate of its keys, then enforces")
+        box.start()
+        box.said(r"(?i)enroll", 60 * kit.SLACK)
+        kit.note("a release, with keys to enroll: power on to /readyz", box.ready(120 * kit.SLACK), "s")
+        box.said(r"Palabre \S+\+11\n", 60 * kit.SLACK)
+        box.said(r"Secure Boot +on / activé", 60 * kit.SLACK)
+        kit.step("claimed with the code of its console, which warned of nothing")
+        kit.claim_and_make_a_room(box)
+        # From here on all of what it said before is there.
+        box.said(r"Claimed: the box has its administrator", 60 * kit.SLACK)
+        if found := box.seen(DEVELOPMENT):
+            raise Failed(f"the console of a release warns of keys for development: {found.group(0)}")
+        if try_page.ask(box, "GET", "")["runs"]["development"]:
+            raise Failed("the API says that a release trusts keys for development")
+
+
 SCENARIOS = {
     "life": lambda: life("amd64"),
     "asked": lambda: try_page.asked(kit),
@@ -91,6 +116,7 @@ SCENARIOS = {
     "power": lambda: try_faults.power(kit),
     "written": lambda: try_faults.written(kit),
     "guarded": lambda: guard.guarded(kit),
+    "release": release,
     "late": lambda: trouble.late(kit),
     "alone": lambda: trouble.alone(kit),
     "filled": lambda: trouble.full(kit),
@@ -101,9 +127,9 @@ SCENARIOS = {
 }
 
 
-# They run first, and alone: the figures of two have targets for a machine that does nothing else; the firmware of the third gathers all
+# They run first, and alone: the figures of two have targets for a machine that does nothing else; the firmware of the others gathers all
 # processors for each look at a variable, which takes emulated ones seconds on a busy machine.
-ALONE = ["life", "arm64", "guarded"]
+ALONE = ["life", "arm64", "guarded", "release"]
 # Those that take longest begin first, so that no lane is left with one of them at the end.
 LONGEST = ["power", "written", "broken", "room", "room-arm64"]
 
