@@ -51,7 +51,8 @@ refused 'is not a block device' /dev/null --image "$packed" --yes
 refused 'is not a block device' "$plain" --image "$packed" --yes
 
 disk mounted 64M
-mkfs.ext4 -qF "$loop"
+# Whole at once: what is not written then, the kernel writes while others look whether anybody did.
+mkfs.ext4 -qF -E lazy_itable_init=0,lazy_journal_init=0 "$loop"
 mount "$loop" "$place/mount"
 printf 'stays\n' >"$place/mount/file"
 sync -f "$place/mount/file"
