@@ -1,5 +1,6 @@
 #!/bin/bash
-# Puts `fw flash` to the test: what it must refuse, without a byte written, and that a disk then holds the image.
+# Puts `fw flash` to the test: what it must refuse, without a byte written, and that a disk then holds the image, under
+# GUIDs of its own.
 # try_flash.sh IMAGE.zst, beside which IMAGE is. The disks are loop devices, but for the one that this system runs from.
 set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
@@ -84,6 +85,25 @@ head -c $(($(stat -c %s -- "$plain") - 512)) "$plain" >"$place/short.img"
 untouched refused 'not a whole image' "$loop" --image "$place/short.img" --yes
 untouched refused 'not a whole image' "$loop" --image "$FIRMWARE/fw" --yes
 
+# table DEVICE: without what a disk has of its own, its size among that.
+table() { sfdisk --dump "$1" 2>/dev/null | sed -E -e '/^(label-id|device|last-lba): /d' -e 's/^.*(: start=)/\1/' -e '/name="palabre-esp"/s/uuid=[^,]*/uuid=/'; }
+# own DEVICE: what it has of its own, the GUIDs of the disk and of the ESP.
+own() { sfdisk --disk-id "$1" && sfdisk --part-uuid "$1" 1; }
+# holds_it: $loop has the image, under names of its own.
+holds_it() {
+  cmp -i 1048576 -n $(($(stat -c %s -- "$plain") - 2 * 1048576)) "$plain" "$loop" || die 'the disk does not hold the image'
+  sfdisk --quiet --verify "$loop" >&2 || die 'the partition table of the disk is damaged'
+  [ "$(table "$plain" | grep -c 'uuid=[0-9A-F]')" = 2 ] || die 'not two partitions, root and hash tree, are compared'
+  [ "$(table "$plain")" = "$(table "$loop")" ] || die "the disk has another partition table than the image: $(table "$loop")"
+}
+
 "$FIRMWARE/fw" flash "$loop" --image "$packed" --yes 2>/dev/null
-cmp -n "$(stat -c %s -- "$plain")" "$plain" "$loop" || die 'the disk does not hold the image'
-say "fw flash: what must be refused is, and a disk holds the image ($(stat -c %s -- "$plain") bytes)"
+holds_it
+first=$(own "$loop")
+disk other $(($(stat -c %s -- "$plain") + 4194304))
+"$FIRMWARE/fw" flash "$loop" --image "$plain" --yes 2>/dev/null
+holds_it
+# Each of the six differs from the others.
+names=$({ own "$plain"; printf '%s\n' "$first"; own "$loop"; } 2>/dev/null)
+[ "$(sort -u <<<"$names" | grep -cE '^[0-9A-F-]{36}$')" = 6 ] || die "the disks of one image cannot be told apart: $names"
+say "fw flash: what must be refused is, and a disk holds the image ($(stat -c %s -- "$plain") bytes) under GUIDs of its own"
