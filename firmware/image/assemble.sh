@@ -7,6 +7,9 @@ set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 need_root image
+# Debian mends faults every week. A higher number lets releases out with more of those that are known, a lower one asks more often for new
+# roots, which take a network and 20 minutes.
+MOST_DAYS=30
 arch='' flavour=core version=1 floor=0 keys=$FIRMWARE/keys/dev release='' extra='' disk=yes into=''
 while [ $# -gt 0 ]; do
   case $1 in
@@ -27,13 +30,19 @@ machine "$arch"
 [[ $version =~ ^[1-9][0-9]{0,8}$ ]] || die "--version takes a whole number from 1, not '$version'"
 [[ $floor =~ ^(0|[1-9][0-9]{0,8})$ ]] || die "--floor takes a whole number, not '$floor'"
 [ "$floor" -le "$version" ] || die "--floor $floor is above the version, $version: such an update refuses itself"
+base=$WORK/root/$arch-$flavour
+[ -s "$base/made-on" ] || die "there is no Debian root in $base whose day is known. Make it: firmware/fw image --arch $arch --flavour $flavour"
+day=$(date -d "@$(cat "$base/made-on")" +%F) days=$(age_in_days "$base/made-on")
+# One that is of tomorrow was made by another clock: nobody knows how old it is.
+if [ -n "$release" ] && { [ "$days" -gt "$MOST_DAYS" ] || [ "$days" -lt 0 ]; }; then
+  die "Debian's packages are those of $day, at most $MOST_DAYS days are let into a release. Run firmware/fw clean roots, which also deletes images, then this again, with a network"
+fi
 [ -n "$release" ] && [ -e "$keys/DEVELOPMENT" ] && die "a release is not signed with development keys ($keys)"
 keys=$(cd -- "$keys" 2>/dev/null && pwd) || die "there is no folder of keys at $keys. Make development keys: firmware/fw keys dev"
 for key in bundle-current secureboot pcr; do
   [ -e "$keys/$key.key" ] || [ -e "$keys/$key.uri" ] ||
     die "no key $key in $keys, neither as a file ($key.key) nor as the address of a token's (${key}.uri). Make development keys: firmware/fw keys dev"
 done
-base=$WORK/root/$arch-$flavour
 program=$WORK/program/$arch
 name=$arch-$flavour-$version
 # Apart: what `fw flash`, `fw run` and INSTALL.md take is no image with a short trial and units that fill its disk.
@@ -84,7 +93,7 @@ else
   signer=(--key /keys/bundle-current.key)
 fi
 
-say "assembling $name"
+say "assembling $name; Debian's packages are those of $day"
 rm -rf -- "$out"
 mkdir -p "$out/work"
 tree=$out/work/tree

@@ -22,6 +22,9 @@ need_root() {
   [ "$(id -u)" = 0 ] || die "making roots and file systems needs root. Run: sudo $FIRMWARE/fw $*"
 }
 
+# age_in_days FILE: whole days since the moment that is in it, in seconds since 1970.
+age_in_days() { echo $((($(date +%s) - $(cat "$1")) / 86400)); }
+
 # Both names of each machine: Debian's, and those of Rust, the firmware files and QEMU.
 machine() {
   case $1 in
