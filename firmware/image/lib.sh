@@ -18,6 +18,13 @@ say() { printf '[%4ds] %s\n' "$SECONDS" "$*" >&2; }
 # die WORDS...: why it cannot go on, and what would help.
 die() { printf 'firmware: %s\n' "$*" >&2; exit 1; }
 
+# plain_path WHAT PATH: dies of what `inside` would take for something else in the words that it is given.
+plain_path() {
+  case $2 in *[[:space:]:*?[\\]*) die "$1 is at '$2': blanks, colons and the letters * ? [ \\ are not taken there. Give it another name, or another place" ;; esac
+}
+plain_path 'the clone' "$SOURCE"
+plain_path 'the work folder (PALABRE_FIRMWARE_WORK)' "$WORK"
+
 need_root() {
   [ "$(id -u)" = 0 ] || die "making roots and file systems needs root. Run: sudo $FIRMWARE/fw $*"
 }

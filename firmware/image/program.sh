@@ -26,6 +26,7 @@ command -v cargo >/dev/null || die 'cargo is missing: install Rust with rustup (
 cargo fetch --locked --quiet --manifest-path "$SOURCE/Cargo.toml"
 
 mkdir -p "$WORK/target" "$WORK/program/$arch"
+plain_path 'the registry of cargo (CARGO_HOME)' "${CARGO_HOME:-$HOME/.cargo}"
 export BINDS="${CARGO_HOME:-$HOME/.cargo}/registry:/cargo/registry"
 # Some build scripts look at RUSTC_BOOTSTRAP: with it everything would be built anew, and again without.
 [ -d "$TOOLS/usr/lib/rustlib/$RUST_TARGET/lib" ] && std='' || std=-std

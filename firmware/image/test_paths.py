@@ -1,0 +1,45 @@
+"""Paths that would break in two where they are mounted: `fw` refuses them in a sentence, before anything is done."""
+
+import os
+import pathlib
+import subprocess
+import tempfile
+import unittest
+
+FIRMWARE = pathlib.Path(__file__).parent.parent
+WORDS = "blanks, colons and the letters * ? [ \\ are not taken there"
+
+
+class Paths(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def said(self, *words, fw=FIRMWARE / "fw", **more):
+        done = subprocess.run([fw, *words], capture_output=True, text=True, env={**os.environ, "PALABRE_FIRMWARE_WORK": str(self.folder), **more})
+        self.assertNotEqual(done.returncode, 0)
+        return done.stderr
+
+    def test_those_that_break(self):
+        for name in ["with a blank", "with:colon", "with*star", "with[bracket", "with\\backslash", "with\nline"]:
+            place = self.folder / name
+            place.mkdir()
+            # Lists what is there, and makes nothing.
+            self.assertIn(WORDS, self.said("sbom", PALABRE_FIRMWARE_WORK=str(place)), name)
+            self.assertIn(WORDS, self.said("sbom", "--keys", place), name)
+            (place / "some.key").touch()
+            self.assertIn(WORDS, self.said("keys", "public", place / "some.key"), name)
+            (place / "firmware").symlink_to(FIRMWARE)
+            self.assertIn(WORDS, self.said("sbom", fw=place / "firmware/fw"), name)
+
+    def test_those_that_do_not(self):
+        place = self.folder / "plain-1.0_é+(2)~"
+        place.mkdir()
+        (place / "firmware").symlink_to(FIRMWARE)
+        said = self.said("sbom", "--keys", place, fw=place / "firmware/fw", PALABRE_FIRMWARE_WORK=str(place))
+        self.assertIn("no image yet", said)
+
+
+if __name__ == "__main__":
+    unittest.main()
