@@ -46,6 +46,16 @@ def taken(kit, box, stick):
     box.pull()
 
 
+def damaged(path):
+    """Spoils a stick: its label can be read, its files cannot. Zeroes take the place of its two FATs."""
+    with open(path, "r+b") as file:
+        first = file.read(512)
+        reserved, tables, sectors = struct.unpack_from("<H", first, 14)[0], first[16], struct.unpack_from("<I", first, 36)[0]
+        file.seek(reserved * 512)
+        file.write(bytes(tables * sectors * 512))
+    return path
+
+
 def time_server():
     """Answers NTP (RFC 5905, figure 8) where the emulator leads what the box sends to 10.0.2.2."""
     line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -101,6 +111,12 @@ def stick(kit, arch="amd64"):
         box.start()
         box.ready(120 * kit.SLACK)
         room = kit.claim_and_make_a_room(box)
+
+        kit.step("a damaged stick is not passed over without a word")
+        since = box.mark()
+        box.plug(damaged(kit.stick("damaged.img")))
+        print("      " + box.said(r"The stick cannot be read: [^\n]*\n", 60 * kit.SLACK, since).group(0).strip(), flush=True)
+        box.pull()
 
         kit.step("a stick gives it a fixed address, without a router to leave by, a time server and a certificate")
         taken(kit, box, settings(kit, folder, "fixed", NETWORK + TIME + CERTIFICATE, box_pem=chain, box_key=key))
