@@ -205,13 +205,18 @@ class Box:
             return refused.code, refused.headers, refused.read()
 
     def broken(self, method, path, headers, body):
-        """A request whose line breaks in the middle of what it sends."""
+        """A request whose line breaks in the middle of what it sends; ends when the box has noticed."""
         cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in self.cookies.cookiejar)
         lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Origin: {self.page}", f"Cookie: {cookies}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         with socket.create_connection(("127.0.0.1", 443), timeout=60) as line:
             with unverified().wrap_socket(line) as stream:
                 stream.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+                # Behind what was sent: closed at once, the line would take along what is still on its way, more or less of it each time.
+                stream.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(OSError):
+                    while stream.recv(65536):
+                        pass
 
     def qmp(self, execute, **arguments):
         """One command to the emulator."""

@@ -5,6 +5,7 @@ come from the way everybody joins, and the addresses are those of the ports. Wha
 behind a router: media goes to the forwarded port, the telephone's sound to where the box answers from.
 """
 
+import base64
 import json
 import os
 import socket
@@ -12,7 +13,7 @@ import ssl
 import subprocess
 import threading
 
-from box import FIRMWARE, Failed, fresh, seen
+from box import FIRMWARE, Failed, fresh, seen, unverified
 
 # The address that the emulator gives the box.
 INSIDE = "10.0.2.15"
@@ -28,6 +29,22 @@ announced = ["{inside}:7880"]
 [sip]
 advertise = "{inside}"
 """
+
+
+def in_room(box, room, name):
+    """A guest comes into `room` by the signals alone, and is counted as somebody there until the socket that comes back is closed, at
+    most for the half minute that a guest has to answer the box's first offer of media."""
+    status, joined = box.api("POST", "/api/v1/join", {"code": room["code"], "name": name})
+    if status != 200:
+        raise Failed(f"{name} may not join: {status} {joined}")
+    line = unverified().wrap_socket(socket.create_connection(("127.0.0.1", 443), timeout=60))
+    key = base64.b64encode(os.urandom(16)).decode()
+    line.sendall(f"GET /rtc?access_token={joined['token']}&auto_subscribe=1&sdk=js&protocol=15 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
+                 f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode())
+    answer = line.recv(4096)
+    if not answer.startswith(b"HTTP/1.1 101 "):
+        raise Failed(f"{name} is answered: {answer[:200]}")
+    return line
 
 
 def lend(listener, answer):

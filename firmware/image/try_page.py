@@ -1,5 +1,7 @@
 """The box as its administrator uses it from the page: everything here goes through /api/v1/appliance. `kit` is kit.py."""
 
+import contextlib
+import http.client
 import io
 import json
 import os
@@ -11,6 +13,10 @@ from box import WORK, Box, Failed, fresh
 
 API = "/api/v1/appliance"
 TUS = {"Tus-Resumable": "1.0.0"}
+# How long rooms are empty before such a restart (`appliance.empty_before_restart`), in seconds.
+EMPTY_FOR = 60
+# What an installation does before it has ended.
+UNDER_WAY = ("verifying", "writing")
 # As the page sends them.
 SLICE = 8 << 20
 
@@ -39,8 +45,9 @@ def upload(box, path):
             box.broken("PATCH", place, {**head, "Content-Length": str(len(piece))}, piece[:SLICE // 3])
             _, headers, _ = box.send("HEAD", place, TUS)
             went_on = int(headers["Upload-Offset"])
-            if not offset <= went_on < offset + len(piece):
-                raise Failed(f"after a cut slice the upload is at {went_on}, not between {offset} and {offset + len(piece)}")
+            # What the box had not kept yet when the line broke may be lost, and no more.
+            if not offset < went_on <= offset + SLICE // 3:
+                raise Failed(f"after a cut slice the upload is at {went_on}, not between {offset} and {offset + SLICE // 3}")
             print(f"      cut at {offset + SLICE // 3}, goes on at {went_on}", flush=True)
             offset = went_on
             continue
@@ -64,7 +71,7 @@ def installed(box, upload_id, within, meanwhile=lambda: None):
     began = time.monotonic()
     ask(box, "POST", "/install", {"upload": upload_id})
     meanwhile()
-    while (progress := ask(box, "GET", "/install"))["phase"] in ("verifying", "writing"):
+    while (progress := ask(box, "GET", "/install"))["phase"] in UNDER_WAY:
         if time.monotonic() > began + within:
             raise Failed(f"the installation does not end: {progress}")
         with box.news:
@@ -92,6 +99,22 @@ def until(box, what, holds, within):
             box.news.wait(1)
 
 
+def waits_still(kit, box):
+    """Waits until the restart that is planned begins; for how long it was still seen to be planned."""
+    began = seen = time.monotonic()
+    # By its plan: a box that is slow to answer is not one that restarts.
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        while True:
+            status, plan = box.api("GET", API + "/restart")
+            if status != 200 or plan.get("restart") is None:
+                break
+            seen = time.monotonic()
+            if seen > began + 2 * EMPTY_FOR * kit.SLACK:
+                raise Failed(f"the restart does not come within {seen - began:.0f} s of an empty room")
+            box.passes(1)
+    return seen - began
+
+
 def asked(kit, arch="amd64"):
     """An update by upload, a restart that waits for people to leave, the way back."""
     with Box(arch, kit.out(arch, 1), fresh(os.path.join(WORK, "test", "asked"))) as box:
@@ -115,20 +138,41 @@ def asked(kit, arch="amd64"):
             raise Failed(f"not refused, or not without a trace: {progress} {slots(box)}")
         print(f"      {progress['refused']['code']}: {progress['refused']['detail']}", flush=True)
 
-        kit.step("version 2 is uploaded, in slices and with a cut, and installed; a call is made meanwhile")
+        kit.step("version 2 is uploaded, in slices and with a cut, and installed; a call begins meanwhile")
         began = time.monotonic()
         identity = upload(box, bundle)
         kit.note("upload of a bundle", time.monotonic() - began, "s")
-        calls = []
-        progress, took = installed(box, identity, 120 * kit.SLACK, lambda: calls.append(outside.call(box, room, 15 * kit.SLACK)))
+
+        def call():
+            begins = ask(box, "GET", "/install")["phase"]
+            if begins not in UNDER_WAY:
+                raise Failed(f"there was no installation any more when the call began: {begins}")
+            heard = outside.call(box, room, 15 * kit.SLACK)
+            print(f"      {begins} when the call began, {ask(box, 'GET', '/install')['phase']} when it had ended: {json.dumps(heard)}", flush=True)
+
+        progress, took = installed(box, identity, 120 * kit.SLACK, call)
         if progress["phase"] != "done":
             raise Failed(f"the update was refused: {progress}")
         kit.note("install of version 2, by the API", took, "s", 40)
-        print(f"      {json.dumps(calls)}", flush=True)
 
-        kit.step("the restart waits until nobody is in a room, then version 2 proves good")
+        kit.step("a restart once the rooms are empty is asked for: it does not come while a guest is in one, nor within the minute after")
         since = box.mark()
+        guest = outside.in_room(box, room, "Reste")
         ask(box, "PUT", "/restart", {"when": "idle"})
+        for seconds in (0, 15):
+            # Of the half minute that such a guest has.
+            box.passes(seconds)
+            state = ask(box, "GET", "")
+            plan = state.get("restart") or {}
+            if state["participants"] < 1 or plan.get("when") != "idle" or state["runs"]["version"] != 1:
+                raise Failed(f"no restart waits for the guest: {state['participants']} in rooms, {plan}, runs {state['runs']}")
+        guest.close()
+        waited = waits_still(kit, box)
+        # Had it counted from when it was asked for, it would have been 15 s less, and at most the 5 s between two looks more.
+        if waited < EMPTY_FOR - 5:
+            raise Failed(f"the restart waits {waited:.1f} s once the guest has left, not {EMPTY_FOR}")
+        print(f"      {waited:.1f} s after the guest had left it still waits", flush=True)
+        kit.step("version 2 starts, and proves good")
         box.said(r"Palabre \S+\+2\n", (60 + 120) * kit.SLACK, since)
         until(box, "version 2 proves good", lambda state: state["runs"]["version"] == 2 and not state["on_trial"], 180 * kit.SLACK)
         kit.has_room(box, room)
