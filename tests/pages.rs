@@ -395,6 +395,15 @@ fn the_box_is_updated_and_set_up_from_its_page() {
     seen(&mut anne, "text=La version en service est à l’essai");
     bench.good(&["mark-good"]);
 
+    // The way back, and not after all.
+    click(&mut anne, "text=Revenir à la version 1");
+    click(&mut anne, "[role=alertdialog] .danger");
+    seen(&mut anne, "text=Le retour à la version 1 a été demandé");
+    seen(&mut anne, "text=Démarrer la version 1");
+    assert_accessible(&mut anne, "appliance, way back");
+    click(&mut anne, "text=Annuler ce retour");
+    seen(&mut anne, "text=Revenir à la version 1");
+
     // A bad one.
     let mut bytes = std::fs::read(bench.packed(3)).expect("a bundle");
     let last = bytes.len() - 5;

@@ -2,6 +2,7 @@
 //! API, and the restart that waits.
 
 mod data;
+mod previous;
 mod restart;
 mod settings;
 mod told;

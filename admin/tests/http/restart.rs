@@ -22,7 +22,7 @@ async fn installs_again(listener: UnixListener) {
             "channel": "development",
         },
         "protection": {"secure_boot": "off", "data": "plain"},
-        "slots": [], "floor": 0, "pending": null, "last_failure": null, "history": [],
+        "slots": [], "once": null, "floor": 0, "pending": null, "last_failure": null, "history": [],
     }))
     .unwrap();
     loop {

@@ -100,14 +100,16 @@ pub trait Bootloader {
     /// Tells who starts before any file can be read that `version` failed: it takes the place of
     /// another only when that is beyond hope.
     fn never_instead(&mut self, version: u64) -> io::Result<()>;
-    /// Starts `version` next time, once.
-    fn once(&mut self, version: u64) -> io::Result<()>;
+    /// Starts `version` next time, once; `None`: what starts otherwise.
+    fn once(&mut self, version: Option<u64>) -> io::Result<()>;
+    /// Which version [`Bootloader::once`] set, until it starts.
+    fn chosen_once(&self) -> Option<u64>;
     /// Starts `version` from now on; `None`: the newest that is not bad.
     fn default(&mut self, version: Option<u64>) -> io::Result<()>;
     /// Which version [`Bootloader::default`] set.
     fn chosen(&self) -> Option<u64>;
-    /// Has the next start erase the data partition.
-    fn factory_reset(&mut self) -> io::Result<()>;
+    /// Has the next start erase the data partition, or leave it after all.
+    fn factory_reset(&mut self, is_wanted: bool) -> io::Result<()>;
 }
 
 /// The entry that starts next when nobody chose: the newest that is not bad, or else the newest.
@@ -249,6 +251,12 @@ impl<F: Files> SdBoot<F> {
         let _ = failed::forget(&self.variables, version);
     }
 
+    /// The version that a variable of the boot loader names.
+    fn named_in(&self, variable: &str) -> Option<u64> {
+        let name = self.variables.read_text(variable, LOADER)?;
+        Entry::parse(&name).map(|entry| entry.version)
+    }
+
     /// The name of the file that starts `version`.
     fn id(&self, version: u64) -> io::Result<String> {
         let names = self.names_of(version)?;
@@ -332,9 +340,18 @@ impl<F: Files> Bootloader for SdBoot<F> {
         }
     }
 
-    fn once(&mut self, version: u64) -> io::Result<()> {
-        self.variables
-            .write_text("LoaderEntryOneShot", LOADER, &self.id(version)?)
+    fn once(&mut self, version: Option<u64>) -> io::Result<()> {
+        match version {
+            Some(version) => {
+                self.variables
+                    .write_text("LoaderEntryOneShot", LOADER, &self.id(version)?)
+            }
+            None => self.variables.remove("LoaderEntryOneShot", LOADER),
+        }
+    }
+
+    fn chosen_once(&self) -> Option<u64> {
+        self.named_in("LoaderEntryOneShot")
     }
 
     fn default(&mut self, version: Option<u64>) -> io::Result<()> {
@@ -344,19 +361,21 @@ impl<F: Files> Bootloader for SdBoot<F> {
                     .write_text("LoaderEntryDefault", LOADER, &self.id(version)?)
             }
             None => {
-                self.variables.remove("LoaderEntryOneShot", LOADER)?;
+                self.once(None)?;
                 self.variables.remove("LoaderEntryDefault", LOADER)
             }
         }
     }
 
     fn chosen(&self) -> Option<u64> {
-        let name = self.variables.read_text("LoaderEntryDefault", LOADER)?;
-        Entry::parse(&name).map(|entry| entry.version)
+        self.named_in("LoaderEntryDefault")
     }
 
-    fn factory_reset(&mut self) -> io::Result<()> {
-        self.variables.write_text("FactoryReset", SYSTEMD, "yes")
+    fn factory_reset(&mut self, is_wanted: bool) -> io::Result<()> {
+        match is_wanted {
+            true => self.variables.write_text("FactoryReset", SYSTEMD, "yes"),
+            false => self.variables.remove("FactoryReset", SYSTEMD),
+        }
     }
 }
 
@@ -510,30 +529,34 @@ mod tests {
         let (folder, mut boot) = esp();
         let file = |name: &str| folder.path().join(FOLDER).join(name);
         fs::write(file("palabre_1.efi"), "one").unwrap();
-        boot.once(1).unwrap();
+        assert_eq!(boot.chosen_once(), None);
+        boot.once(Some(1)).unwrap();
+        assert_eq!((boot.chosen_once(), boot.chosen()), (Some(1), None));
+        boot.once(None).unwrap();
+        boot.once(None).unwrap();
+        assert_eq!(boot.chosen_once(), None);
+        boot.once(Some(1)).unwrap();
         let path = folder
             .path()
             .join(format!("vars/LoaderEntryOneShot-{LOADER}"));
         let written = fs::read(&path).unwrap();
         assert_eq!(written[..6], [7, 0, 0, 0, b'p', 0]);
         assert_eq!(written.len(), 4 + 2 * "palabre_1.efi".len() + 2);
-        assert!(boot.once(2).is_err());
+        assert!(boot.once(Some(2)).is_err());
         boot.default(Some(1)).unwrap();
         assert_eq!(boot.chosen(), Some(1));
         boot.default(None).unwrap();
         boot.default(None).unwrap();
         assert_eq!(boot.chosen(), None);
         assert!(!path.exists());
-        boot.factory_reset().unwrap();
-        assert!(
-            folder
-                .path()
-                .join(format!("vars/FactoryReset-{SYSTEMD}"))
-                .exists()
-        );
+        let wish = folder.path().join(format!("vars/FactoryReset-{SYSTEMD}"));
+        for is_wanted in [true, false, false, true] {
+            boot.factory_reset(is_wanted).unwrap();
+            assert_eq!(wish.exists(), is_wanted);
+        }
         let mut bare = SdBoot::new(folder.path(), Path::new("/nonexistent"));
         assert_eq!(
-            bare.factory_reset().unwrap_err().kind(),
+            bare.factory_reset(true).unwrap_err().kind(),
             io::ErrorKind::Unsupported
         );
     }

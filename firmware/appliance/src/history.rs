@@ -33,6 +33,8 @@ pub enum What {
     Refused,
     /// Somebody asked for the other version.
     Previous,
+    /// Somebody called that off: this version starts next.
+    Stays,
     /// The data saved before a version are back: an older one could not read what it made of them.
     Restored,
     /// Settings on a stick were taken.

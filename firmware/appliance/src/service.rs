@@ -44,6 +44,8 @@ pub enum Request {
     Progress,
     /// Start the other version next, once.
     Previous,
+    /// Start what starts otherwise after all.
+    Stay,
     /// Restart the machine: what starts next starts now.
     Restart,
     /// Stop the machine.
@@ -182,6 +184,8 @@ pub struct Status {
     pub protection: Protection,
     /// Both slots.
     pub slots: Vec<Report>,
+    /// The version that somebody asked for, once; nothing when it has started or was called off.
+    pub once: Option<u64>,
     /// The oldest version that is still accepted.
     pub floor: u64,
     /// The update that was installed and is not good yet.

@@ -179,6 +179,19 @@ fn the_other_version_and_the_end_of_the_data_are_one_question_away() {
     fs::write(bench.at("esp/EFI/Linux/palabre_2.efi"), "two").unwrap();
     done(socket, &Request::Previous);
     assert_eq!(names(&bench.at("efivars")).len(), 1);
+    assert_eq!(status(socket).once, Some(2));
+    done(socket, &Request::Stay);
+    assert!(names(&bench.at("efivars")).is_empty());
+    let stays = status(socket);
+    assert_eq!(stays.once, None);
+    assert_eq!(stays.history.last().map(|e| e.what), Some(What::Stays));
+    done(socket, &Request::Stay);
+    assert_eq!(
+        status(socket).history.len(),
+        2,
+        "there was nothing to call off"
+    );
+    done(socket, &Request::Previous);
     done(socket, &Request::Shutdown);
     done(socket, &Request::FactoryReset);
     assert_eq!(names(&bench.at("efivars")).len(), 2);
@@ -189,6 +202,9 @@ fn the_other_version_and_the_end_of_the_data_are_one_question_away() {
     assert_eq!(bench.said(), said);
     bench.tool("systemctl", "exit 4");
     refused(socket, &Request::Restart, "system");
+    // Who was told that it did not happen does not lose the data at a later start.
+    refused(socket, &Request::FactoryReset, "system");
+    assert_eq!(names(&bench.at("efivars")).len(), 1);
 }
 
 #[test]

@@ -114,6 +114,26 @@ fn a_network_is_kept_when_somebody_came_through_it() {
     assert_eq!(bench.said(), ["networkctl reload"; 2]);
 }
 
+/// An installation may take longer than a network is tried: it could be found good and be lost all the same.
+#[test]
+fn a_network_on_trial_is_kept_or_given_up_while_an_update_is_written() {
+    let bench = Bench::new();
+    let service = serve(&bench, "3600");
+    let socket = &service.socket;
+    for (tried, settles) in [
+        (FIXED, Request::ConfirmNetwork),
+        (OTHER, Request::RevertNetwork),
+    ] {
+        done(socket, &Request::TryNetwork(settings(tried)));
+        let disk = fs::File::open(bench.at("disk")).unwrap();
+        rustix::fs::flock(&disk, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        refused(socket, &Request::TryNetwork(settings(OTHER)), "installing");
+        done(socket, &settles);
+        let after = network(socket);
+        assert_eq!((after.kept, after.tried), (settings(FIXED), None));
+    }
+}
+
 /// Whoever sets the time must not lose the network for a field that only a newer version knows.
 #[test]
 fn what_a_newer_version_kept_is_not_lost_by_the_next_setting() {

@@ -29,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(state::show))
         .routes(routes!(state::history))
-        .routes(routes!(state::previous))
+        .routes(routes!(state::previous, state::stay))
         .routes(routes!(state::shutdown))
         .routes(routes!(state::factory_reset))
         .routes(routes!(install::begin, install::show))

@@ -37,6 +37,8 @@ pub(super) struct ApplianceView {
     slots: Vec<SlotView>,
     /// The version that starts next, when it is another than the one that runs.
     starts_next: Option<u64>,
+    /// The version that somebody asked for, once: see `/api/v1/appliance/previous`.
+    starts_once: Option<u64>,
     /// The last version that failed its trial, unless it proved good later.
     last_failure: Option<EventView>,
     /// The installation.
@@ -175,6 +177,7 @@ pub(super) async fn show(
     let planned = appliance.restart().planned(&status.boot);
     Ok(axum::Json(ApplianceView {
         starts_next: status.starts_next(),
+        starts_once: status.once,
         host: status.host,
         runs: VersionView {
             version: status.image.version,
@@ -234,6 +237,22 @@ pub(super) async fn history(
 )]
 pub(super) async fn previous(OwnBox(appliance): OwnBox) -> Result<StatusCode, Problem> {
     appliance.tell(&Request::Previous).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Call that off: what starts otherwise starts next, as a rule the version that runs.
+#[utoipa::path(
+    delete, path = "/api/v1/appliance/previous", tag = "appliance", security(("session" = []), ("bearer" = [])),
+    responses(
+        (status = 204, description = "The other version is not started, whether it was asked for or not"),
+        (status = 401, body = ProblemBody, content_type = "application/problem+json", description = "unauthenticated"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "not_an_appliance"),
+        (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "installing, firmware"),
+        (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "appliance_silent"),
+    )
+)]
+pub(super) async fn stay(OwnBox(appliance): OwnBox) -> Result<StatusCode, Problem> {
+    appliance.tell(&Request::Stay).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -39,7 +39,7 @@ export function Care({ state, reload }: { state: State; reload: () => Promise<vo
       <a className="button" href="/api/v1/appliance/support" download="palabre-support.tar.gz">{t('appliance.support')}</a>
       <hr />
       <div className="row">
-        {other && (
+        {other && state.starts_once === null && (
           <Confirm
             label={t('appliance.previous', { version: other.version })} text={t('appliance.previousSure', { version: other.version })}
             yes={t('appliance.previousYes')} isDisabled={busy} onYes={() => void act(appliance.previous, t('appliance.previousDone', { version: other.version }))}

@@ -30,6 +30,14 @@ export function Restart({ state, reload }: { state: State; reload: () => Promise
           </div>
         </div>
       )}
+      {state.starts_once && (
+        <div className="notice">
+          <div className="stack">
+            <p>{t('appliance.once', { version: state.starts_once })}</p>
+            <Button className="button" isDisabled={busy} onPress={() => void act(appliance.stay)}>{t('appliance.stay')}</Button>
+          </div>
+        </div>
+      )}
       <Choice
         label={t('appliance.when')} value={when} onChange={setWhen}
         options={(['idle', 'window', 'now'] as const).map((value) => ({ value, label: t(`appliance.moment.${value}`) }))}

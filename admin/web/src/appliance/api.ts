@@ -18,7 +18,7 @@ export interface Slot {
 
 export interface Event {
   at: string;
-  what: 'installed' | 'good' | 'bad' | 'refused' | 'previous' | 'restored' | 'settings-taken' | 'settings-refused';
+  what: 'installed' | 'good' | 'bad' | 'refused' | 'previous' | 'stays' | 'restored' | 'settings-taken' | 'settings-refused';
   version: number | null;
   code: string | null;
   why: string | null;
@@ -55,6 +55,7 @@ export interface State {
   protection: { secure_boot: 'on' | 'off' | 'absent'; data: 'encrypted' | 'plain' };
   slots: Slot[];
   starts_next: number | null;
+  starts_once: number | null;
   last_failure: Event | null;
   install: Progress;
   upload: UploadState | null;
@@ -114,6 +115,7 @@ export const appliance = {
   restart: (restart: Partial<Restart>) => call<unknown>('PUT', at('/restart'), restart),
   cancelRestart: () => call<void>('DELETE', at('/restart')),
   previous: () => call<void>('POST', at('/previous')),
+  stay: () => call<void>('DELETE', at('/previous')),
   shutdown: () => call<void>('POST', at('/shutdown')),
   factoryReset: (host: string) => call<void>('POST', at('/factory-reset'), { host }),
   network: () => call<NetworkState>('GET', at('/network')),

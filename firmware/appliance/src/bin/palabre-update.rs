@@ -56,6 +56,7 @@ palabre-update: the versions of this box
   palabre-update mark-good                       the running version is good
   palabre-update mark-bad WHY                    it is not; the next start takes another
   palabre-update previous                        start the other version next
+  palabre-update stay                            do not start it after all
   palabre-update factory-reset                   the next start erases the data
   palabre-update forget-starts                   that none of the starts until now served is no
                                                  fault of this version
@@ -277,11 +278,15 @@ fn run(given: Vec<OsString>) -> Result<String, Failed> {
             arguments.end()?;
             previous(&places)
         }
+        "stay" => {
+            arguments.end()?;
+            stay(&places)
+        }
         "factory-reset" => {
             arguments.end()?;
             places
                 .boot()
-                .factory_reset()
+                .factory_reset(true)
                 .map_err(|error| Failed::said("firmware", error))?;
             Ok("the next start erases the data\n".to_owned())
         }
@@ -407,6 +412,10 @@ fn running(places: &Places) -> Result<(Image, Vec<Entry>, Option<Entry>), Failed
 fn look(places: &Places) -> Result<Status, Failed> {
     let (image, entries, own) = running(places)?;
     let boot = places.boot();
+    // Of a version that is gone the boot loader starts nothing.
+    let once = boot
+        .chosen_once()
+        .filter(|version| entries.iter().any(|entry| entry.version == *version));
     let disk = places.disk(false)?;
     let (_, slots) = slots::read(&disk, &image.arch)?;
     let history = places.history();
@@ -420,7 +429,13 @@ fn look(places: &Places) -> Result<Status, Failed> {
         development: image.channel == Channel::Development,
         on_trial: own.is_some_and(|entry| entry.trial.is_some()),
         protection: Protection::read(&places.root, &places.variables),
-        slots: slots::report(&slots, &entries, &places.root_hash()?, boot.chosen()),
+        slots: slots::report(
+            &slots,
+            &entries,
+            &places.root_hash()?,
+            once.or_else(|| boot.chosen()),
+        ),
+        once,
         floor: history.floor().max(image.floor),
         pending: history.pending(),
         last_failure: history.last_failure(),
@@ -534,10 +549,24 @@ fn previous(places: &Places) -> Result<String, Failed> {
         ));
     };
     let firmware = |error| Failed::said("firmware", error);
-    places.boot().once(other.version).map_err(firmware)?;
+    places.boot().once(Some(other.version)).map_err(firmware)?;
     remember(places, What::Previous, other.version, "");
     Ok(format!(
         "version {} starts next; it stays if it is good\n",
         other.version
     ))
+}
+
+/// The version that was asked for once is not started after all.
+fn stay(places: &Places) -> Result<String, Failed> {
+    let mut boot = places.boot();
+    let asked = boot.chosen_once();
+    boot.once(None)
+        .map_err(|error| Failed::said("firmware", error))?;
+    let next = look(places)?;
+    let next = next.starts_next().unwrap_or(next.image.version);
+    if asked.is_some() {
+        remember(places, What::Stays, next, "");
+    }
+    Ok(format!("version {next} starts next\n"))
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use palabre_appliance::arguments::{Arguments, Usage};
+use palabre_appliance::boot::Bootloader;
 use palabre_appliance::history::What;
 use palabre_appliance::service::{
     Answer, MAX_REQUEST, PATIENCE, Progress, Refusal, Reply, Request, read_line,
@@ -27,7 +28,7 @@ use palabre_appliance::service::{
 
 use crate::installation::is_being_written;
 use crate::system::systemctl;
-use crate::{Failed, Places, look, previous};
+use crate::{Failed, Places, look, previous, stay};
 
 /// Connections at once. The program asks one question at a time for each administrator.
 const CONNECTIONS: usize = 8;
@@ -247,17 +248,23 @@ impl Service {
             }
             Request::Install { upload } => self.install(upload).map(|()| Answer::Done),
             Request::Previous => self.change(|| previous(&self.places).map(drop)),
+            Request::Stay => self.change(|| stay(&self.places).map(drop)),
             Request::Restart => self.change(|| systemctl(&["reboot"])),
             Request::Shutdown => self.change(|| systemctl(&["poweroff"])),
             Request::FactoryReset => self.change(|| {
                 let mut boot = self.places.boot();
-                let asked = palabre_appliance::boot::Bootloader::factory_reset(&mut boot);
-                asked.map_err(|error| Failed::said("firmware", error))?;
-                systemctl(&["reboot"])
+                boot.factory_reset(true)
+                    .map_err(|error| Failed::said("firmware", error))?;
+                systemctl(&["reboot"]).inspect_err(|_| {
+                    // Else the next start, whoever asks for it, would erase what somebody was told is still there.
+                    if let Err(error) = boot.factory_reset(false) {
+                        eprintln!("the next start erases the data: {error}");
+                    }
+                })
             }),
             Request::TryNetwork(network) => self.change(|| self.try_network(network)),
-            Request::ConfirmNetwork => self.change(|| self.confirm_network()),
-            Request::RevertNetwork => self.change(|| self.revert_network()),
+            Request::ConfirmNetwork => self.in_turn(|| self.confirm_network()),
+            Request::RevertNetwork => self.in_turn(|| self.revert_network()),
             Request::SetTime(time) => self.change(|| self.set_time(time)),
             Request::SetCertificate { chain, key } => {
                 self.change(|| self.set_certificate(&chain, &key))
@@ -276,6 +283,12 @@ impl Service {
         if self.progress().is_running() || is_being_written(&self.places) {
             return Err(Failed::said("installing", "an installation is running"));
         }
+        change().map(|()| Answer::Done)
+    }
+
+    /// Ends what was begun, while an installation runs too: it may take longer than a network is tried.
+    fn in_turn(&self, change: impl FnOnce() -> Result<(), Failed>) -> Result<Answer, Failed> {
+        let _turn = self.turn();
         change().map(|()| Answer::Done)
     }
 
