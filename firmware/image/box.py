@@ -276,6 +276,12 @@ class Box:
                 self.news.wait(0.5)
         raise Failed("the guest gave no count of its memory")
 
+    @staticmethod
+    def plugged(stick):
+        """Words for `start`: a USB stick that is in from power on, and is pulled like one that was plugged in."""
+        return ["-blockdev", f"driver=raw,node-name=stick,read-only=on,file.driver=file,file.filename={seen(stick)}",
+                "-device", "usb-storage,id=stick,drive=stick,bus=xhci.0,removable=on"]
+
     def plug(self, stick):
         """A USB stick, by its image file."""
         file = {"driver": "file", "filename": seen(stick)}

@@ -107,10 +107,16 @@ def stick(kit, arch="amd64"):
         brought = hashlib.sha256(ssl.PEM_cert_to_DER_cert(file.read())).hexdigest()
     time_server()
     with Box(arch, kit.out(arch, 1), folder, machine=machine) as box:
-        kit.step("version 1 starts and is claimed")
-        box.start()
+        kit.step("a new box starts with a stick in it that gives it an address, as where no DHCP is; it is claimed")
+        since = box.mark()
+        box.start(*Box.plugged(settings(kit, folder, "first", NETWORK + 'gateway = "10.0.2.2"\n')))
         box.ready(120 * kit.SLACK)
+        box.said(r"Settings taken from the stick", 60 * kit.SLACK, since)
         room = kit.claim_and_make_a_room(box)
+        network = try_page.ask(box, "GET", "/network")
+        if (network["kept"].get("address"), network["kept"].get("gateway")) != (f"{outside.INSIDE}/24", "10.0.2.2"):
+            raise Failed(f"the stick of the first start gave it another network: {network}")
+        box.pull()
 
         kit.step("a damaged stick is not passed over without a word")
         since = box.mark()
