@@ -1,16 +1,15 @@
 #!/bin/bash
 # Makes an image out of a root and the programs: verified root, signed kernel, disk, update bundle, list of parts.
-# assemble.sh --arch A --flavour F --version N [--floor N] [--keys DIR] [--release] [--overlay DIR] [--only-bundle] [--into NAME]
+# assemble.sh --arch A --flavour F --version N [--floor N] [--keys DIR] [--release] [--overlay DIR] [--only-bundle] [--into NAME] [--only-check]
 # Everything comes to $WORK/out/A-F-N/; what is for tests to $WORK/try/: with --overlay to A-F-N/ there, with --into to NAME/. Same root and
-# programs, same bytes, but for signatures. Seconds, not minutes.
+# programs, same bytes, but for signatures. Seconds, not minutes. --only-check: what can be refused before the root and the programs are there, is.
 set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
-need_root image
 # Debian mends faults every week. A higher number lets releases out with more of those that are known, a lower one asks more often for new
 # roots, which take a network and 20 minutes.
 MOST_DAYS=30
-arch='' flavour=core version=1 floor=0 keys=$FIRMWARE/keys/dev release='' extra='' disk=yes into=''
+arch='' flavour=core version=1 floor=0 keys=$FIRMWARE/keys/dev release='' extra='' disk=yes into='' check=''
 while [ $# -gt 0 ]; do
   case $1 in
     --arch) arch=$2; shift ;;
@@ -22,6 +21,7 @@ while [ $# -gt 0 ]; do
     --overlay) extra=$2; shift ;;
     --only-bundle) disk='' ;;
     --into) into=$2; shift ;;
+    --only-check) check=yes ;;
     *) die "assemble does not know '$1'" ;;
   esac
   shift
@@ -31,18 +31,28 @@ machine "$arch"
 [[ $floor =~ ^(0|[1-9][0-9]{0,8})$ ]] || die "--floor takes a whole number, not '$floor'"
 [ "$floor" -le "$version" ] || die "--floor $floor is above the version, $version: such an update refuses itself"
 base=$WORK/root/$arch-$flavour
-[ -s "$base/made-on" ] || die "there is no Debian root in $base whose day is known. Make it: firmware/fw image --arch $arch --flavour $flavour"
-day=$(date -d "@$(cat "$base/made-on")" +%F) days=$(age_in_days "$base/made-on")
+if [ -s "$base/made-on" ]; then
+  day=$(date -d "@$(cat "$base/made-on")" +%F) days=$(age_in_days "$base/made-on")
+elif [ -n "$check" ]; then
+  # It will be made today.
+  day='' days=0
+else
+  die "there is no Debian root in $base whose day is known. Make it: firmware/fw image --arch $arch --flavour $flavour"
+fi
 # One that is of tomorrow was made by another clock: nobody knows how old it is.
 if [ -n "$release" ] && { [ "$days" -gt "$MOST_DAYS" ] || [ "$days" -lt 0 ]; }; then
   die "Debian's packages are those of $day, at most $MOST_DAYS days are let into a release. Run firmware/fw clean roots, which also deletes images, then this again, with a network"
 fi
 [ -n "$release" ] && [ -e "$keys/DEVELOPMENT" ] && die "a release is not signed with development keys ($keys)"
+# Those are made when they are missing.
+if [ -n "$check" ] && [ ! -e "$keys" ] && [ "$keys" = "$FIRMWARE/keys/dev" ]; then exit 0; fi
 keys=$(cd -- "$keys" 2>/dev/null && pwd) || die "there is no folder of keys at $keys. Make development keys: firmware/fw keys dev"
 for key in bundle-current secureboot pcr; do
   [ -e "$keys/$key.key" ] || [ -e "$keys/$key.uri" ] ||
     die "no key $key in $keys, neither as a file ($key.key) nor as the address of a token's (${key}.uri). Make development keys: firmware/fw keys dev"
 done
+if [ -n "$check" ]; then exit 0; fi
+need_root image
 program=$WORK/program/$arch
 name=$arch-$flavour-$version
 # Apart: what `fw flash`, `fw run` and INSTALL.md take is no image with a short trial and units that fill its disk.
@@ -265,6 +275,6 @@ TABLE
   tool zstd -q -f -T0 -10 "$w/palabre-$name.img" -o "$w/palabre-$name.img.zst"
   say "disk $(size "$image.zst") bytes compressed, $(($(size "$image") / 1048576)) MiB on the disk"
 fi
-(cd "$out" && sha256sum root verity uki.efi work/uki.unsigned work/initrd.zst ./*.plbu sbom.cdx.json >hashes)
+(cd "$out" && sha256sum root verity uki.efi work/uki.unsigned work/initrd.zst ./*.plbu ${disk:+./*.img.zst} sbom.cdx.json >hashes)
 rm -rf -- "$out/work/tree" "$out/work/initrd" "$out/work/esp.img"
 say "done: $out"

@@ -1,4 +1,5 @@
-"""Paths that would break in two where they are mounted: `fw` refuses them in a sentence, before anything is done."""
+"""What `fw` refuses in a sentence before anything is done: paths that would break in two where they are mounted, and words that only
+the last of its steps would stumble over, twenty minutes later."""
 
 import os
 import pathlib
@@ -39,6 +40,23 @@ class Paths(unittest.TestCase):
         (place / "firmware").symlink_to(FIRMWARE)
         said = self.said("sbom", "--keys", place, fw=place / "firmware/fw", PALABRE_FIRMWARE_WORK=str(place))
         self.assertIn("no image yet", said)
+
+    def test_what_cannot_become_an_image(self):
+        empty = self.folder / "keys"
+        empty.mkdir()
+        for words, why in [
+            (["image", "--version", "0"], "--version takes a whole number from 1, not '0'"),
+            (["bundle", "--version", "2", "--floor", "3"], "--floor 3 is above the version, 2"),
+            (["image", "--release"], "--release takes --keys too"),
+            (["image", "--keys", str(empty)], "no key bundle-current in"),
+            (["image", "--keys", str(self.folder / "none")], "there is no "),
+            (["keys", "public", str(self.folder / "none")], "there is no "),
+        ]:
+            said = self.said(*words)
+            self.assertIn(why, said)
+            # One line: nothing was begun.
+            self.assertEqual(len(said.splitlines()), 1, said)
+        self.assertEqual(list(self.folder.iterdir()), [empty])
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ refused 'is in use:' "$system" --image "$packed"
 
 refused 'is not a block device' /dev/null --image "$packed" --yes
 refused 'is not a block device' "$plain" --image "$packed" --yes
+refused 'there is no disk behind' "$(losetup --find)" --image "$packed" --yes
 
 disk mounted 64M
 # Whole at once: what is not written then, the kernel writes while others look whether anybody did.
