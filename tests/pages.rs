@@ -101,6 +101,8 @@ fn a_stranger_claims_the_box_creates_a_room_and_is_joined_by_browser_and_telepho
     fill(&mut anne, "input[name=name]", "Anne");
     click(&mut anne, "button[type=submit]");
     seen(&mut anne, "text=Aucune réunion n’a ce code");
+    // She sees what she typed.
+    seen(&mut anne, "text=123 456 789");
     look(&mut anne, "02-code-inconnu");
 
     // First run.
@@ -114,6 +116,10 @@ fn a_stranger_claims_the_box_creates_a_room_and_is_joined_by_browser_and_telepho
         .expect("a first start prints a claim code");
     fill(&mut anne, "input[name=code]", &code);
     fill(&mut anne, "input[name=password]", PASSWORD);
+    click(&mut anne, "text=Afficher le mot de passe");
+    seen(&mut anne, "input[name=password][type=text]");
+    click(&mut anne, "text=Afficher le mot de passe");
+    seen(&mut anne, "input[name=password][type=password]");
     click(&mut anne, "button[type=submit]");
 
     // A room.
@@ -207,6 +213,27 @@ fn a_stranger_claims_the_box_creates_a_room_and_is_joined_by_browser_and_telepho
     look(&mut anne, "16-mot-de-passe-faux");
     assert_accessible(&mut anne, "sign in, refused");
     fill(&mut anne, "input[name=password]", PASSWORD);
+    anne.call(json!({"do": "press", "key": "Enter"}));
+    seen(&mut anne, ".room-row:has-text('Conseil de quartier')");
+
+    // Another password, and the old one opens nothing any more.
+    const OTHER: &str = "une phrase que personne ne lui a dite";
+    click(&mut anne, "text=Mot de passe");
+    fill(&mut anne, "input[name=old]", OTHER);
+    fill(&mut anne, "input[name=password]", OTHER);
+    click(&mut anne, "text=Changer le mot de passe");
+    seen(&mut anne, "text=Le mot de passe n’est pas le bon");
+    look(&mut anne, "27-autre-mot-de-passe");
+    assert_accessible(&mut anne, "password, refused");
+    fill(&mut anne, "input[name=old]", PASSWORD);
+    click(&mut anne, "text=Changer le mot de passe");
+    seen(&mut anne, "text=Le mot de passe est changé");
+    assert_accessible(&mut anne, "password, changed");
+    click(&mut anne, "text=Se connecter");
+    fill(&mut anne, "input[name=password]", PASSWORD);
+    anne.call(json!({"do": "press", "key": "Enter"}));
+    seen(&mut anne, ".react-aria-FieldError");
+    fill(&mut anne, "input[name=password]", OTHER);
     anne.call(json!({"do": "press", "key": "Enter"}));
     seen(&mut anne, ".room-row:has-text('Conseil de quartier')");
 }

@@ -8,6 +8,7 @@ import { Appliance } from './pages/Appliance';
 import { Claim } from './pages/Claim';
 import { Home } from './pages/Home';
 import { Meeting } from './pages/Meeting';
+import { Password } from './pages/Password';
 import { SignIn } from './pages/SignIn';
 
 /** The door an address names: `/r/<slug>`, or `/c#<nine digits>` (a code stays out of requests). */
@@ -43,6 +44,9 @@ export function App() {
     return box.claimed
       ? <SignIn onDone={() => { setSignedIn(true); if (address.split('#')[0] === '/admin') go('/'); }} />
       : <Claim onDone={() => { setBox({ ...box, claimed: true }); setSignedIn(true); go('/'); }} />;
+  }
+  if (address.split('#')[0] === '/admin/password') {
+    return <Password onChanged={() => { setSignedIn(false); go('/admin'); }} />;
   }
   if (box.appliance && address.split('#')[0] === '/admin/appliance') return <Appliance />;
   if (address.split('#')[0] === '/' || address.startsWith('/admin')) {

@@ -88,6 +88,7 @@ export const api = {
   box: () => call<Box>('GET', '/box'),
   claim: (code: string, password: string) => call<void>('POST', '/claim', { code, password }),
   signIn: (password: string) => call<void>('POST', '/session', { password }),
+  changePassword: (old: string, password: string) => call<void>('PUT', '/password', { old, password }),
   signOut: () => call<void>('DELETE', '/session'),
   /** Whether this browser holds an administrator's session. */
   signedIn: async (): Promise<boolean> => {

@@ -16,6 +16,7 @@ export function Home({ box, signedIn, onSignedOut }: { box: Box; signedIn: boole
     ? (
       <>
         {box.appliance && <Button className="button quiet" onPress={() => go('/admin/appliance')}>{t('appliance.title')}</Button>}
+        <Button className="button quiet" onPress={() => go('/admin/password')}>{t('password.title')}</Button>
         <Button className="button quiet" onPress={signOut}>{t('home.signOut')}</Button>
       </>
     )

@@ -2,7 +2,7 @@ import { type LocalAudioTrack, type LocalVideoTrack, Room, createLocalAudioTrack
 import { type FormEvent, useEffect, useRef, useState } from 'react';
 import { Button, Label, ListBox, ListBoxItem, Popover, Select, SelectValue } from 'react-aria-components';
 import { useTranslation } from 'react-i18next';
-import type { Door, Ticket } from '../api';
+import { type Door, type Ticket, spaced } from '../api';
 import { Field } from '../kit/Field';
 import { Page } from '../kit/Page';
 import { CameraIcon, CameraOffIcon, MicrophoneIcon, MicrophoneOffIcon, WarningIcon } from '../kit/icons';
@@ -77,6 +77,7 @@ export function Prejoin({ door, onJoined }: { door: Door; onJoined: (ticket: Tic
         </div>
         <div className="card">
           <h1>{t('join.title')}</h1>
+          {'code' in door && <p className="quiet">{t('home.code')} <strong>{spaced(door.code)}</strong></p>}
           {trouble && <p role="alert" className="notice"><WarningIcon />{t(`join.${trouble}`)}</p>}
           <Field label={t('join.name')} help={t('join.nameHelp')} name="name" autoComplete="name" maxLength={64} isRequired value={name} onChange={setName} />
           <Devices kind="audioinput" label={t('join.microphone')} refresh={audio} value={microphoneId} onChange={setMicrophoneId} />
