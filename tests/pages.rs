@@ -40,6 +40,14 @@ fn seen(browser: &mut Peer, selector: &str) {
     browser.call(json!({"do": "seen", "selector": selector, "timeout": 30_000}));
 }
 
+/// # Panics
+/// When the page says this.
+fn assert_unsaid(browser: &mut Peer, words: &str) {
+    let page = browser.call(json!({"do": "evaluate", "script": "document.body.innerText"}));
+    let said = page["value"].as_str().expect("the text of the page");
+    assert!(!said.contains(words), "{words}: {said}");
+}
+
 /// Presses Tab until the button of this name has the focus, and it is seen to have it.
 ///
 /// # Panics
@@ -412,6 +420,7 @@ fn the_box_is_updated_and_set_up_from_its_page() {
     look(&mut anne, "20-boitier-programme");
     assert_accessible(&mut anne, "appliance, planned");
     click(&mut anne, "text=Annuler le redémarrage prévu");
+    seen(&mut anne, "text=Le redémarrage est annulé.");
     click(&mut anne, "text=Tout de suite");
     click(&mut anne, "text=Redémarrer maintenant");
     seen(&mut anne, "[role=alertdialog]");
@@ -427,7 +436,18 @@ fn the_box_is_updated_and_set_up_from_its_page() {
     click(&mut anne, "[role=alertdialog] .danger");
     seen(&mut anne, "text=Le retour à la version 1 a été demandé");
     seen(&mut anne, "text=Démarrer la version 1");
+    seen(&mut anne, "text=La version 1 démarrera au prochain redémarrage.");
     assert_accessible(&mut anne, "appliance, way back");
+    click(&mut anne, "text=Annuler ce retour");
+    seen(&mut anne, "text=Le retour est annulé.");
+    seen(&mut anne, "text=Revenir à la version 1");
+    assert_unsaid(&mut anne, "démarrera au prochain redémarrage");
+    // And asked for again: nothing says any more that it is called off.
+    click(&mut anne, "text=Revenir à la version 1");
+    click(&mut anne, "[role=alertdialog] .danger");
+    seen(&mut anne, "text=La version 1 démarrera au prochain redémarrage.");
+    seen(&mut anne, "text=Annuler ce retour");
+    assert_unsaid(&mut anne, "Le retour est annulé");
     click(&mut anne, "text=Annuler ce retour");
     seen(&mut anne, "text=Revenir à la version 1");
 

@@ -1,4 +1,4 @@
-import { type ReactNode, useId, useState } from 'react';
+import { type ReactNode, useCallback, useId, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { sentence } from '../kit/problem';
 
@@ -13,12 +13,13 @@ export function Card({ title, children }: { title: string; children: ReactNode }
   );
 }
 
-/** Acts with their refusals: `act` does one at a time, `said` is what came of the last. */
+/** Acts with their refusals: `act` does one at a time, `said` is what came of the last, until `forget`, for when that is no longer so. */
 export function useAct(onDone: () => void) {
   const { t } = useTranslation();
   const [busy, setBusy] = useState(false);
   const [refused, setRefused] = useState<string | null>(null);
   const [done, setDone] = useState<string | null>(null);
+  const forget = useCallback(() => setDone(null), []);
   async function act(doing: () => Promise<unknown>, said?: string) {
     setBusy(true);
     setRefused(null);
@@ -39,5 +40,5 @@ export function useAct(onDone: () => void) {
       {done && <p className="notice good">{done}</p>}
     </div>
   );
-  return { act, busy, said };
+  return { act, busy, said, forget };
 }

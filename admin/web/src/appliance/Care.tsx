@@ -1,3 +1,4 @@
+import { useEffect } from 'react';
 import { Label, Meter } from 'react-aria-components';
 import { useTranslation } from 'react-i18next';
 import { Confirm } from '../kit/Confirm';
@@ -31,7 +32,10 @@ export function Storage() {
 /** Help, the version before, the end, and the end of the data. */
 export function Care({ state, reload }: { state: State; reload: () => Promise<void> }) {
   const { t } = useTranslation();
-  const { act, busy, said } = useAct(() => void reload());
+  const { act, busy, said, forget } = useAct(() => void reload());
+  const isOnce = state.starts_once !== null;
+  // Called off, by whomever: what was said of it is no longer so.
+  useEffect(() => { if (!isOnce) forget(); }, [isOnce, forget]);
   const other = state.slots.find((slot) => !slot.runs && slot.version !== null && (slot.state === 'good' || slot.state === 'trial'));
   return (
     <Card title={t('appliance.care')}>
@@ -39,7 +43,7 @@ export function Care({ state, reload }: { state: State; reload: () => Promise<vo
       <a className="button" href="/api/v1/appliance/support" download="palabre-support.tar.gz">{t('appliance.support')}</a>
       <hr />
       <div className="row">
-        {other && state.starts_once === null && (
+        {other && !isOnce && (
           <Confirm
             label={t('appliance.previous', { version: other.version })} text={t('appliance.previousSure', { version: other.version })}
             yes={t('appliance.previousYes')} isDisabled={busy} onYes={() => void act(appliance.previous, t('appliance.previousDone', { version: other.version }))}

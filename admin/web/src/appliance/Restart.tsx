@@ -1,4 +1,4 @@
-import { useState } from 'react';
+import { useEffect, useState } from 'react';
 import { Button } from 'react-aria-components';
 import { useTranslation } from 'react-i18next';
 import { Check, Choice } from '../kit/Choice';
@@ -14,7 +14,12 @@ export function Restart({ state, reload }: { state: State; reload: () => Promise
   const [from, setFrom] = useState('22:00');
   const [to, setTo] = useState('05:00');
   const [force, setForce] = useState(false);
-  const { act, busy, said } = useAct(() => void reload());
+  const { act, busy, said, forget } = useAct(() => void reload());
+  const isOnce = state.starts_once !== null;
+  const isPlanned = state.restart !== null;
+  // What was called off, and is asked for again.
+  useEffect(() => { if (isOnce) forget(); }, [isOnce, forget]);
+  useEffect(() => { if (isPlanned) forget(); }, [isPlanned, forget]);
   const next = state.starts_next;
   const people = t('appliance.people', { count: state.participants });
   const now = () => void act(() => appliance.restart({ when: 'now' }), state.participants > 0 ? undefined : t('appliance.restarting'));
@@ -26,7 +31,7 @@ export function Restart({ state, reload }: { state: State; reload: () => Promise
         <div className="notice">
           <div className="stack">
             <p>{planned(state.restart)}</p>
-            <Button className="button" onPress={() => void act(appliance.cancelRestart)}>{t('appliance.cancelRestart')}</Button>
+            <Button className="button" onPress={() => void act(appliance.cancelRestart, t('appliance.restartCancelled'))}>{t('appliance.cancelRestart')}</Button>
           </div>
         </div>
       )}
@@ -34,7 +39,7 @@ export function Restart({ state, reload }: { state: State; reload: () => Promise
         <div className="notice">
           <div className="stack">
             <p>{t('appliance.once', { version: state.starts_once })}</p>
-            <Button className="button" isDisabled={busy} onPress={() => void act(appliance.stay)}>{t('appliance.stay')}</Button>
+            <Button className="button" isDisabled={busy} onPress={() => void act(appliance.stay, t('appliance.stayed'))}>{t('appliance.stay')}</Button>
           </div>
         </div>
       )}

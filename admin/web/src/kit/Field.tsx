@@ -20,7 +20,7 @@ export function Field({ label, help, error, mono, placeholder, type, ...rest }: 
       <Label>{label}</Label>
       {help && <Text slot="description">{help}</Text>}
       <Input className={mono ? 'mono' : undefined} placeholder={placeholder} spellCheck={isSecret ? false : undefined} autoCapitalize={isSecret ? 'none' : undefined} />
-      {isSecret && <ToggleButton className="show" isSelected={shown} onChange={setShown}>{t('show')}</ToggleButton>}
+      {isSecret && <ToggleButton className="show" aria-label={`${t('show')} (${label})`} isSelected={shown} onChange={setShown}>{t('show')}</ToggleButton>}
       <FieldError>{error}</FieldError>
     </TextField>
   );
