@@ -56,6 +56,16 @@ def damaged(path):
     return path
 
 
+def of_another_kind(path):
+    """A stick with this label, and a file system that no box reads: as much of an ext2 superblock as its label takes."""
+    with open(path, "wb") as file:
+        file.truncate(8 * 2**20)
+        for offset, field in [(56, b"\x53\xef"), (76, struct.pack("<I", 1)), (120, b"PALABRE")]:
+            file.seek(1024 + offset)
+            file.write(field)
+    return path
+
+
 def time_server():
     """Answers NTP (RFC 5905, figure 8) where the emulator leads what the box sends to 10.0.2.2."""
     line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -118,11 +128,12 @@ def stick(kit, arch="amd64"):
             raise Failed(f"the stick of the first start gave it another network: {network}")
         box.pull()
 
-        kit.step("a damaged stick is not passed over without a word")
-        since = box.mark()
-        box.plug(damaged(kit.stick("damaged.img")))
-        print("      " + box.said(r"The stick cannot be read: [^\n]*\n", 60 * kit.SLACK, since).group(0).strip(), flush=True)
-        box.pull()
+        kit.step("a damaged stick, and one that is not FAT, are not passed over without a word")
+        for path in [damaged(kit.stick("damaged.img")), of_another_kind(kit.own("ext2.img"))]:
+            since = box.mark()
+            box.plug(path)
+            print("      " + box.said(r"The stick cannot be read; [^\n]*\n", 60 * kit.SLACK, since).group(0).strip(), flush=True)
+            box.pull()
 
         kit.step("a stick gives it a fixed address, without a router to leave by, a time server and a certificate")
         taken(kit, box, settings(kit, folder, "fixed", NETWORK + TIME + CERTIFICATE, box_pem=chain, box_key=key))
