@@ -24,12 +24,16 @@ class Console(unittest.TestCase):
         self.write("sys/class/tty/console/active", "tty0 ttyS0\n")
         self.write("usr/lib/palabre/image.json", '{"display":"0.1.0+1"}\n')
         self.write("usr/lib/palabre/addresses", "#!/bin/sh\necho 192.0.2.10\n")
-        # A terminal: what is not a character device is passed over.
-        self.terminal, self.line = os.openpty()
-        self.addCleanup(os.close, self.terminal)
-        self.addCleanup(os.close, self.line)
+        # Terminals: what is not a character device is passed over.
         (self.root / "dev").mkdir()
-        (self.root / "dev/ttyS0").symlink_to(os.ttyname(self.line))
+        self.consoles = [self.console(name) for name in ("ttyS0", "tty1")]
+
+    def console(self, name):
+        terminal, line = os.openpty()
+        self.addCleanup(os.close, terminal)
+        self.addCleanup(os.close, line)
+        (self.root / "dev" / name).symlink_to(os.ttyname(line))
+        return terminal, line
 
     def write(self, name, text):
         path = self.root / name
@@ -38,16 +42,22 @@ class Console(unittest.TestCase):
         path.chmod(0o755)
 
     def tells(self, status, *words):
-        """What the terminal has after a run of the script, while `palabre-update status` says this."""
+        """What serial line and screen have after a run of the script, while `palabre-update status` says this."""
         self.write("status", status)
         self.write("bin/palabre-update", '#!/bin/sh\ncat "$PALABRE_ROOT/status"\n')
         subprocess.run(["sh", SCRIPT, *words], check=True,
                        env={"PALABRE_ROOT": str(self.root), "PATH": f"{self.root}/bin:/usr/bin:/bin"})
+        serial, screen = (self.read(*console) for console in self.consoles)
+        self.assertEqual(screen, serial)
+        return serial
+
+    @staticmethod
+    def read(terminal, line):
         # What comes through a terminal comes in order, and not at once.
-        os.write(self.line, b"\0")
+        os.write(line, b"\0")
         told = b""
         while not told.endswith(b"\0"):
-            told += os.read(self.terminal, 65536)
+            told += os.read(terminal, 65536)
         return told[:-1].decode().replace("\r", "")
 
     def test_the_version_that_failed_and_why(self):
