@@ -41,7 +41,7 @@ else
 fi
 # One that is of tomorrow was made by another clock: nobody knows how old it is.
 if [ -n "$release" ] && { [ "$days" -gt "$MOST_DAYS" ] || [ "$days" -lt 0 ]; }; then
-  die "Debian's packages are those of $day, at most $MOST_DAYS days are let into a release. Run firmware/fw clean roots, which also deletes images, then this again, with a network"
+  die "Debian's packages are those of $day, at most $MOST_DAYS days are let into a release. Run firmware/fw clean roots, which also deletes the images and updates made here, then this again, with a network"
 fi
 [ -n "$release" ] && [ -e "$keys/DEVELOPMENT" ] && die "a release is not signed with development keys ($keys)"
 # Those are made when they are missing.

@@ -14,7 +14,7 @@ keys=$FIRMWARE/keys/dev
 # in_token KEYS FOLDER: makes a folder of the same keys, the private ones in a token in software (PKCS#11).
 in_token() {
   rm -rf -- "$2"
-  mkdir -p "$2/tokens"
+  install -d -m 700 -- "$2" "$2/tokens"
   cp -- "$1"/*.pub "$1/secureboot.crt" "$2/"
   if [ -e "$1/DEVELOPMENT" ]; then cp -- "$1/DEVELOPMENT" "$2/"; fi
   printf 'directories.tokendir = /token/tokens\nobjectstore.backend = file\n' >"$2/softhsm2.conf"
