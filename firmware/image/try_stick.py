@@ -129,9 +129,9 @@ def stick(kit, arch="amd64"):
         box.pull()
 
         kit.step("a damaged stick, and one that is not FAT, are not passed over without a word")
-        for path in [damaged(kit.stick("damaged.img")), of_another_kind(kit.own("ext2.img"))]:
+        for unreadable in [damaged(kit.stick("damaged.img")), of_another_kind(kit.own("ext2.img"))]:
             since = box.mark()
-            box.plug(path)
+            box.plug(unreadable)
             print("      " + box.said(r"The stick cannot be read; [^\n]*\n", 60 * kit.SLACK, since).group(0).strip(), flush=True)
             box.pull()
 
