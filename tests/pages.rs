@@ -436,7 +436,10 @@ fn the_box_is_updated_and_set_up_from_its_page() {
     click(&mut anne, "[role=alertdialog] .danger");
     seen(&mut anne, "text=Le retour à la version 1 a été demandé");
     seen(&mut anne, "text=Démarrer la version 1");
-    seen(&mut anne, "text=La version 1 démarrera au prochain redémarrage.");
+    seen(
+        &mut anne,
+        "text=La version 1 démarrera au prochain redémarrage.",
+    );
     assert_accessible(&mut anne, "appliance, way back");
     click(&mut anne, "text=Annuler ce retour");
     seen(&mut anne, "text=Le retour est annulé.");
@@ -445,7 +448,10 @@ fn the_box_is_updated_and_set_up_from_its_page() {
     // And asked for again: nothing says any more that it is called off.
     click(&mut anne, "text=Revenir à la version 1");
     click(&mut anne, "[role=alertdialog] .danger");
-    seen(&mut anne, "text=La version 1 démarrera au prochain redémarrage.");
+    seen(
+        &mut anne,
+        "text=La version 1 démarrera au prochain redémarrage.",
+    );
     seen(&mut anne, "text=Annuler ce retour");
     assert_unsaid(&mut anne, "Le retour est annulé");
     click(&mut anne, "text=Annuler ce retour");
