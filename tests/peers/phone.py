@@ -206,13 +206,19 @@ class Phone:
         return rate, channels, raw[at + 8:]
 
     async def hear(self, milliseconds: int) -> dict:
+        """What is heard from now on, and how many seconds of it had come before but were not written yet: baresip decodes and
+        writes what waits in its socket when it gets to it, as fast as it can, and what is written faster than time passes is old."""
+        begun = asyncio.get_running_loop().time()
         rate, channels, before = self.recording()
-        deadline = asyncio.get_running_loop().time() + milliseconds / 1000 + 5
+        deadline = begun + milliseconds / 1000 + 5
+        behind = 0.0
         growth = Growth(self.folder)
         try:
             while True:
                 rate, channels, now = self.recording()
-                if len(now) - len(before) >= rate * channels * 2 * milliseconds // 1000:
+                written = (len(now) - len(before)) / (rate * channels * 2)
+                behind = max(behind, written - (asyncio.get_running_loop().time() - begun))
+                if written >= milliseconds / 1000:
                     break
                 left = deadline - asyncio.get_running_loop().time()
                 if left <= 0 or not await growth.more(left):
@@ -222,7 +228,7 @@ class Phone:
         pcm = now[len(before) - len(before) % (2 * channels):]
         if channels == 2:
             pcm = b"".join(pcm[i:i + 2] for i in range(0, len(pcm) - 3, 4))
-        return {"rate": rate, "pcm": base64.b64encode(pcm[:len(pcm) - len(pcm) % 2]).decode()}
+        return {"rate": rate, "behind": behind, "pcm": base64.b64encode(pcm[:len(pcm) - len(pcm) % 2]).decode()}
 
     async def heard_all(self) -> dict:
         rate, channels, pcm = self.recording()

@@ -306,7 +306,15 @@ impl Peer {
 
     /// What this telephone hears during `milliseconds`.
     pub fn hear_line(&mut self, milliseconds: u64) -> Recording {
-        recording(&self.call(json!({"do": "hear", "milliseconds": milliseconds})))
+        self.hear_line_behind(milliseconds).0
+    }
+
+    /// The same, and for how many seconds of its beginning this telephone was behind: that had reached
+    /// it before, but it had not come to decode it.
+    pub fn hear_line_behind(&mut self, milliseconds: u64) -> (Recording, f64) {
+        let heard = self.call(json!({"do": "hear", "milliseconds": milliseconds}));
+        let behind = heard["behind"].as_f64().expect("a telephone says it");
+        (recording(&heard), behind)
     }
 
     /// All that this telephone has heard since it dialled.
