@@ -41,11 +41,23 @@ fn seen(browser: &mut Peer, selector: &str) {
 }
 
 /// # Panics
-/// When the page says this.
+/// When the page goes on saying this.
 fn assert_unsaid(browser: &mut Peer, words: &str) {
-    let page = browser.call(json!({"do": "evaluate", "script": "document.body.innerText"}));
-    let said = page["value"].as_str().expect("the text of the page");
-    assert!(!said.contains(words), "{words}: {said}");
+    let page = json!({"do": "evaluate", "script": "document.body.innerText"});
+    browser.until(&format!("not: {words}"), 10, &page, |page| {
+        page["value"]
+            .as_str()
+            .is_some_and(|said| !said.contains(words))
+    });
+}
+
+/// # Panics
+/// When somebody who works by keyboard does not go on from what this says.
+fn assert_goes_on_from(browser: &mut Peer, words: &str) {
+    let place = json!({"do": "evaluate", "script": "document.activeElement.innerText"});
+    browser.until(&format!("to go on from: {words}"), 10, &place, |place| {
+        place["value"].as_str() == Some(words)
+    });
 }
 
 /// Presses Tab until the button of this name has the focus, and it is seen to have it.
@@ -421,6 +433,16 @@ fn the_box_is_updated_and_set_up_from_its_page() {
     assert_accessible(&mut anne, "appliance, planned");
     click(&mut anne, "text=Annuler le redémarrage prévu");
     seen(&mut anne, "text=Le redémarrage est annulé.");
+    assert_unsaid(&mut anne, "Redémarrage prévu");
+    assert_goes_on_from(&mut anne, "Le redémarrage est annulé.");
+    // Planned again by somebody else: nothing says any more that it is called off.
+    let path = "/api/v1/appliance/restart";
+    let night = json!({"when": "window", "from": "23:30", "to": "05:00"});
+    program.ok("PUT", path, Some(&night));
+    seen(&mut anne, "text=Redémarrage prévu entre 23:30 et 05:00");
+    assert_unsaid(&mut anne, "Le redémarrage est annulé");
+    program.ok("DELETE", path, None);
+    assert_unsaid(&mut anne, "Redémarrage prévu");
     click(&mut anne, "text=Tout de suite");
     click(&mut anne, "text=Redémarrer maintenant");
     seen(&mut anne, "[role=alertdialog]");
@@ -444,6 +466,7 @@ fn the_box_is_updated_and_set_up_from_its_page() {
     click(&mut anne, "text=Annuler ce retour");
     seen(&mut anne, "text=Le retour est annulé.");
     seen(&mut anne, "text=Revenir à la version 1");
+    assert_goes_on_from(&mut anne, "Le retour est annulé.");
     assert_unsaid(&mut anne, "démarrera au prochain redémarrage");
     // And asked for again: nothing says any more that it is called off.
     click(&mut anne, "text=Revenir à la version 1");
@@ -582,5 +605,11 @@ fn people_in_a_meeting_are_told_before_the_box_restarts() {
         std::thread::yield_now();
     }
     assert_eq!(bench.said()[0], "systemctl --no-block reboot");
+    let (status, problem) = program.request("DELETE", path, None);
+    assert_eq!(
+        (status, &problem["code"]),
+        (409, &json!("restarting")),
+        "too late to call it off: {problem}"
+    );
     std::fs::remove_file(&tone).expect("the tone file is there");
 }

@@ -23,7 +23,7 @@ use crate::live::LiveRooms;
 use crate::problem::{ApplianceProblem, Problem};
 use crate::store::Restored;
 
-pub(crate) use restart::{Minute, When};
+pub(crate) use restart::{Minute, When, restart_at_once};
 pub(crate) use uploads::{Checksum, MAX_UPLOAD, Upload, Uploads};
 
 /// How long a whole question may take: the service has [`PATIENCE`] for its side.

@@ -11,7 +11,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use palabre_appliance::history::replace;
@@ -23,7 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{Appliance, participants};
 use crate::live::LiveRooms;
-use crate::problem::Problem;
+use crate::problem::{ApplianceProblem, Problem};
 
 /// Between two looks at the rooms while a restart is planned. Lower sees a short meeting that higher
 /// misses; both only delay.
@@ -134,9 +134,16 @@ pub(super) struct Patience {
 pub(crate) struct Schedule {
     file: PathBuf,
     patience: Patience,
-    planned: Mutex<Option<Plan>>,
+    state: Mutex<State>,
     /// Wakes who keeps watch.
     changed: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    planned: Option<Plan>,
+    /// The box has been told, or is being told, to restart: nothing calls that off.
+    is_begun: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,14 +160,20 @@ impl Schedule {
         Self {
             file: file.to_owned(),
             patience,
-            planned: Mutex::new(planned),
+            state: Mutex::new(State {
+                planned,
+                is_begun: false,
+            }),
             changed: watch::Sender::new(()),
         }
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn plan(&self) -> Option<Plan> {
-        let planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
-        planned.clone()
+        self.state().planned.clone()
     }
 
     /// What is planned for `boot`, this start of the machine.
@@ -171,11 +184,36 @@ impl Schedule {
 
     /// Plans a restart in this start of the machine, or none.
     pub(crate) fn set(&self, boot: &str, when: Option<When>) -> Result<(), Problem> {
+        self.keep(&mut self.state(), boot, when)
+    }
+
+    /// Plans no restart, unless it has begun.
+    pub(crate) fn cancel(&self) -> Result<(), Problem> {
+        let mut state = self.state();
+        match state.is_begun {
+            true => Err(ApplianceProblem::Restarting.into()),
+            false => self.keep(&mut state, "", None),
+        }
+    }
+
+    /// From here on nothing calls the restart off. Not when it was of `plan`, and that is planned no more.
+    fn begin(&self, plan: Option<&Plan>) -> bool {
+        let mut state = self.state();
+        let is_due = plan.is_none() || state.planned.as_ref() == plan;
+        state.is_begun |= is_due;
+        is_due
+    }
+
+    /// The box refused.
+    fn stay(&self) {
+        self.state().is_begun = false;
+    }
+
+    fn keep(&self, state: &mut State, boot: &str, when: Option<When>) -> Result<(), Problem> {
         let plan = when.map(|when| Plan {
             boot: boot.to_owned(),
             when,
         });
-        let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = match &plan {
             Some(plan) => {
                 let text = serde_json::to_vec(plan).expect("a plan is plain data");
@@ -190,7 +228,9 @@ impl Schedule {
             tracing::error!(%error, "the planned restart cannot be kept");
             Problem::Unavailable
         })?;
-        *planned = plan;
+        // One that is planned after it has begun is another.
+        state.is_begun &= plan.is_none();
+        state.planned = plan;
         self.changed.send_replace(());
         Ok(())
     }
@@ -277,8 +317,12 @@ async fn has_come(appliance: &Appliance, plan: &Plan, is_empty: bool) -> Result<
 
 /// Restarts the machine, and tells whether it does. What the box refuses now it may do later: the plan stays.
 async fn begin(appliance: &Appliance, plan: &Plan) -> bool {
+    if !appliance.restart().begin(Some(plan)) {
+        return false;
+    }
     tracing::info!("the planned restart begins");
     if let Err(problem) = appliance.tell(&Request::Restart).await {
+        appliance.restart().stay();
         tracing::warn!(code = %problem.code(), "the planned restart did not begin");
         return false;
     }
@@ -287,6 +331,13 @@ async fn begin(appliance: &Appliance, plan: &Plan) -> bool {
         tracing::warn!(code = %problem.code(), "the restart that begins is planned still");
     }
     true
+}
+
+/// Restarts the machine, whatever is planned.
+pub(crate) async fn restart_at_once(appliance: &Appliance) -> Result<(), Problem> {
+    appliance.tell(&Request::Restart).await?;
+    appliance.restart().begin(None);
+    Ok(())
 }
 
 /// Tells everybody in a room that the box restarts, or that it does not after all.
@@ -386,5 +437,31 @@ mod tests {
         assert_eq!(kept().planned("one"), None);
         std::fs::write(&file, "half a li").unwrap();
         assert_eq!(kept().planned("one"), None);
+    }
+
+    #[test]
+    fn a_restart_that_has_begun_is_not_called_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let schedule = Schedule::new(&folder.path().join("restart.json"), Patience::default());
+        schedule.set("one", Some(When::Idle)).unwrap();
+        let plan = schedule.plan().unwrap();
+        schedule.cancel().unwrap();
+        assert!(!schedule.begin(Some(&plan)), "it was called off");
+        schedule.cancel().unwrap();
+
+        schedule.set("one", Some(When::Idle)).unwrap();
+        assert!(schedule.begin(Some(&plan)));
+        let late = schedule.cancel().unwrap_err();
+        assert_eq!(late.code(), "restarting");
+        assert_eq!(schedule.plan().as_ref(), Some(&plan));
+        schedule.stay();
+        schedule.cancel().unwrap();
+        assert_eq!(schedule.plan(), None);
+
+        assert!(schedule.begin(None), "nobody planned it");
+        schedule.set("one", None).unwrap();
+        schedule.cancel().unwrap_err();
+        schedule.set("one", Some(When::Idle)).unwrap();
+        schedule.cancel().unwrap();
     }
 }

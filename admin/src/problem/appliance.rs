@@ -21,6 +21,8 @@ pub enum ApplianceProblem {
     Refused(Refusal),
     /// The name that confirms an act is not the box's.
     NotConfirmed,
+    /// The box has been told to restart.
+    Restarting,
     /// Who confirms a network did not come to the address that is tried.
     NetworkNotReached(IpAddr),
     /// No upload of this id.
@@ -67,6 +69,7 @@ impl ApplianceProblem {
             Self::Silent => "appliance_silent",
             Self::Refused(refusal) => return code(refusal),
             Self::NotConfirmed => "not_confirmed",
+            Self::Restarting => "restarting",
             Self::NetworkNotReached(_) => "network_not_reached",
             Self::UploadUnknown => "upload_unknown",
             Self::UploadPresent(_) => "upload_present",
@@ -92,7 +95,8 @@ impl ApplianceProblem {
                 _ => StatusCode::CONFLICT,
             },
             Self::NotConfirmed => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::NetworkNotReached(_)
+            Self::Restarting
+            | Self::NetworkNotReached(_)
             | Self::UploadPresent(_)
             | Self::UploadOffset
             | Self::UploadUnfinished => StatusCode::CONFLICT,
@@ -139,6 +143,10 @@ impl ApplianceProblem {
             Self::NotConfirmed => (
                 "Not confirmed",
                 "Nothing was done: the name typed to confirm is not the name of this box.",
+            ),
+            Self::Restarting => (
+                "The box restarts already",
+                "The restart has begun and cannot be called off any more. The box is back in a few minutes.",
             ),
             Self::NetworkNotReached(_) => (
                 "Not at the new address",
@@ -200,6 +208,10 @@ impl ApplianceProblem {
             Self::NotConfirmed => (
                 "Pas de confirmation",
                 "Rien n'a été fait : le nom saisi pour confirmer n'est pas celui de ce boîtier.",
+            ),
+            Self::Restarting => (
+                "Le boîtier redémarre déjà",
+                "Le redémarrage a commencé et ne peut plus être annulé. Le boîtier sera de retour dans quelques minutes.",
             ),
             Self::NetworkNotReached(_) => (
                 "Pas à la nouvelle adresse",

@@ -2,14 +2,13 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use palabre_appliance::service::Request;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::OwnBox;
 use crate::api::json::Json;
 use crate::app::App;
-use crate::appliance::{Minute, When, participants};
+use crate::appliance::{Minute, When, participants, restart_at_once};
 use crate::problem::{ApplianceProblem, Problem, ProblemBody};
 
 /// When to restart.
@@ -146,7 +145,7 @@ pub(super) async fn plan(
     };
     let boot = appliance.status().await?.boot;
     if when.is_none() {
-        appliance.tell(&Request::Restart).await?;
+        restart_at_once(&appliance).await?;
     }
     appliance.restart().set(&boot, when)?;
     let restart = when.map(Planned::from);
@@ -169,16 +168,17 @@ pub(super) async fn show(OwnBox(appliance): OwnBox) -> Result<axum::Json<Plan>, 
     Ok(axum::Json(Plan { restart }))
 }
 
-/// Plan no restart.
+/// Plan no restart. One that has begun cannot be called off.
 #[utoipa::path(
     delete, path = "/api/v1/appliance/restart", tag = "appliance", security(("session" = []), ("bearer" = [])),
     responses(
         (status = 204, description = "None is planned"),
         (status = 401, body = ProblemBody, content_type = "application/problem+json", description = "unauthenticated"),
         (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "not_an_appliance"),
+        (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "restarting"),
     )
 )]
 pub(super) async fn cancel(OwnBox(appliance): OwnBox) -> Result<StatusCode, Problem> {
-    appliance.restart().set("", None)?;
+    appliance.restart().cancel()?;
     Ok(StatusCode::NO_CONTENT)
 }

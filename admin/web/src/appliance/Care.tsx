@@ -46,7 +46,7 @@ export function Care({ state, reload }: { state: State; reload: () => Promise<vo
         {other && !isOnce && (
           <Confirm
             label={t('appliance.previous', { version: other.version })} text={t('appliance.previousSure', { version: other.version })}
-            yes={t('appliance.previousYes')} isDisabled={busy} onYes={() => void act(appliance.previous, t('appliance.previousDone', { version: other.version }))}
+            yes={t('appliance.previousYes')} isDisabled={busy} onYes={() => void act(appliance.previous, t('appliance.previousDone', { version: other.version }), true)}
           />
         )}
         <Confirm label={t('appliance.shutdown')} text={t('appliance.shutdownSure')} yes={t('appliance.shutdown')} isDisabled={busy} onYes={() => void act(appliance.shutdown, t('appliance.shuttingDown'))} />

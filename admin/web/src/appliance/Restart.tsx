@@ -7,8 +7,8 @@ import { Field } from '../kit/Field';
 import { Card, useAct } from './Card';
 import { type Moment, type Restart as Planned, type State, appliance } from './api';
 
-/** Starts what starts next: now, once meetings have ended, or at night. */
-export function Restart({ state, reload }: { state: State; reload: () => Promise<void> }) {
+/** Starts what starts next: now, once meetings have ended, or at night. `isAway`: the box does not answer, as while it restarts. */
+export function Restart({ state, reload, isAway }: { state: State; reload: () => Promise<void>; isAway: boolean }) {
   const { t } = useTranslation();
   const [when, setWhen] = useState<Moment>('idle');
   const [from, setFrom] = useState('22:00');
@@ -20,6 +20,8 @@ export function Restart({ state, reload }: { state: State; reload: () => Promise
   // What was called off, and is asked for again.
   useEffect(() => { if (isOnce) forget(); }, [isOnce, forget]);
   useEffect(() => { if (isPlanned) forget(); }, [isPlanned, forget]);
+  // The box is back: it restarts no more, and what was called off before may have been asked for elsewhere.
+  useEffect(() => { if (!isAway) forget(); }, [isAway, forget]);
   const next = state.starts_next;
   const people = t('appliance.people', { count: state.participants });
   const now = () => void act(() => appliance.restart({ when: 'now' }), state.participants > 0 ? undefined : t('appliance.restarting'));
@@ -31,7 +33,7 @@ export function Restart({ state, reload }: { state: State; reload: () => Promise
         <div className="notice">
           <div className="stack">
             <p>{planned(state.restart)}</p>
-            <Button className="button" onPress={() => void act(appliance.cancelRestart, t('appliance.restartCancelled'))}>{t('appliance.cancelRestart')}</Button>
+            <Button className="button" onPress={() => void act(appliance.cancelRestart, t('appliance.restartCancelled'), true)}>{t('appliance.cancelRestart')}</Button>
           </div>
         </div>
       )}
@@ -39,7 +41,7 @@ export function Restart({ state, reload }: { state: State; reload: () => Promise
         <div className="notice">
           <div className="stack">
             <p>{t('appliance.once', { version: state.starts_once })}</p>
-            <Button className="button" isDisabled={busy} onPress={() => void act(appliance.stay, t('appliance.stayed'))}>{t('appliance.stay')}</Button>
+            <Button className="button" isDisabled={busy} onPress={() => void act(appliance.stay, t('appliance.stayed'), true)}>{t('appliance.stay')}</Button>
           </div>
         </div>
       )}

@@ -32,7 +32,7 @@ function html(page: ReactNode): string {
 }
 
 it('offers the way back, or to call it off once it was asked for', () => {
-  const both = (of: State) => html(<><Restart state={of} reload={() => Promise.resolve()} /><Care state={of} reload={() => Promise.resolve()} /></>);
+  const both = (of: State) => html(<><Restart state={of} reload={() => Promise.resolve()} isAway={false} /><Care state={of} reload={() => Promise.resolve()} /></>);
   const other = { ...slot, slot: 'B', runs: false, version: 2, starts_next: false };
   const before = both({ ...state, slots: [slot, other] });
   expect(before).toContain('Revenir à la version 2');

@@ -33,7 +33,7 @@ export function Appliance() {
         <div className="columns pair">
           <Versions state={state} />
           <Update state={state} reload={reload} />
-          <Restart state={state} reload={reload} />
+          <Restart state={state} reload={reload} isAway={error !== null} />
           <Network />
           <Clock />
           <Certificate />
