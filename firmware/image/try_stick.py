@@ -57,10 +57,10 @@ def damaged(path):
 
 
 def of_another_kind(path):
-    """A stick with this label, and a file system that no box reads: as much of an ext2 superblock as its label takes."""
+    """A stick labelled as people type it, and a file system that no box reads: as much of an ext2 superblock as its label takes."""
     with open(path, "wb") as file:
         file.truncate(8 * 2**20)
-        for offset, field in [(56, b"\x53\xef"), (76, struct.pack("<I", 1)), (120, b"PALABRE")]:
+        for offset, field in [(56, b"\x53\xef"), (76, struct.pack("<I", 1)), (120, b"Palabre")]:
             file.seek(1024 + offset)
             file.write(field)
     return path
@@ -132,7 +132,7 @@ def stick(kit, arch="amd64"):
         for unreadable in [damaged(kit.stick("damaged.img")), of_another_kind(kit.own("ext2.img"))]:
             since = box.mark()
             box.plug(unreadable)
-            print("      " + box.said(r"The stick cannot be read; [^\n]*\n", 60 * kit.SLACK, since).group(0).strip(), flush=True)
+            print("      " + box.said(r"The stick cannot be read; it has to be FAT32\. \S[^\n]*\n", 60 * kit.SLACK, since).group(0).strip(), flush=True)
             box.pull()
 
         kit.step("a stick gives it a fixed address, without a router to leave by, a time server and a certificate")
