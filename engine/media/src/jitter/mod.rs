@@ -45,6 +45,10 @@ const QUIET: f32 = 3.2e-6;
 const WORTH_FEC: f32 = 0.005;
 /// A media clock that jumps this far against arrival is another stream (microseconds).
 const CLOCK_JUMP: i64 = 2_000_000;
+/// Packets that all come too late to be heard for this long, and by no less, are a path or a sender that is slower for good: a
+/// microphone that stood still counts its samples on from there (microseconds). Lower loses less sound, higher takes no queue that
+/// empties for one.
+const SLOWED: i64 = 200_000;
 /// Consecutive packets older than the ring after which the sender is believed to have restarted.
 const RESTART: u32 = 8;
 /// Packets decoded unheard when a skipped stream is heard again: predictors need them to settle.
@@ -79,6 +83,15 @@ enum State {
     Playing,
 }
 
+/// A row of packets that are all too late to be heard (microseconds).
+#[derive(Debug)]
+struct Lag {
+    /// Arrival of the first.
+    since: i64,
+    /// Transit of the first.
+    transit: i64,
+}
+
 /// Playout of one stream.
 #[derive(Debug)]
 pub struct Playout {
@@ -93,6 +106,7 @@ pub struct Playout {
     timestamp: Option<(u32, i64)>,
     last_transit: Option<i64>,
     too_old: u32,
+    lag: Option<Lag>,
     state: State,
     /// Next sequence number to play.
     next: u64,
@@ -131,6 +145,7 @@ impl Playout {
             timestamp: None,
             last_transit: None,
             too_old: 0,
+            lag: None,
             state: State::Idle,
             next: 0,
             position: 0,
@@ -228,7 +243,7 @@ impl Playout {
     /// Moves on to the first packet that is not due yet.
     fn pass(&mut self, now: i64) {
         while let Some(packet) = self.ring.first_from(self.next) {
-            if packet.kind == Kind::Audio && self.due(packet.timestamp, now) > now {
+            if packet.kind == Kind::Audio && self.due(self.media(packet.timestamp), now) > now {
                 break;
             }
             self.next = packet.sequence + 1;
@@ -267,6 +282,10 @@ impl Playout {
             return;
         }
         self.too_old = 0;
+        if self.slowed(arrival, media) {
+            self.delay.reset();
+            self.restart(sequence);
+        }
         self.delay.arrived(arrival, media);
         if sequence < self.next && self.state == State::Playing {
             self.counts.late += 1;
@@ -277,8 +296,29 @@ impl Playout {
         }
     }
 
+    /// Whether this packet ends a row that shows the stream to be slower for good.
+    fn slowed(&mut self, arrival: i64, media: i64) -> bool {
+        let transit = arrival - media;
+        if arrival - self.due(media, arrival) <= MAX_TARGET {
+            self.lag = None;
+            return false;
+        }
+        match &self.lag {
+            // A queue that empties: each comes sooner than the one before.
+            Some(lag) if transit >= lag.transit - TICK => arrival - lag.since >= SLOWED,
+            _ => {
+                self.lag = Some(Lag {
+                    since: arrival,
+                    transit,
+                });
+                false
+            }
+        }
+    }
+
     fn restart(&mut self, sequence: u64) {
         self.too_old = 0;
+        self.lag = None;
         self.state = State::Waiting;
         self.next = sequence;
     }
@@ -311,9 +351,9 @@ impl Playout {
         (ahead + ticks * TICK).max(MIN_DELAY)
     }
 
-    /// When the sample of this timestamp should be heard, seen from a tick at `now`.
-    fn due(&self, timestamp: i64, now: i64) -> i64 {
-        let fastest = self.delay.fastest_arrival(self.media(timestamp));
+    /// When the sample of this media time should be heard, seen from a tick at `now`.
+    fn due(&self, media: i64, now: i64) -> i64 {
+        let fastest = self.delay.fastest_arrival(media);
         fastest + self.wanted(now - fastest)
     }
 
@@ -362,7 +402,7 @@ impl Playout {
             return;
         }
         let heard = now + self.span(self.ready.len());
-        let early = self.due(timestamp, now) - heard;
+        let early = self.due(self.media(timestamp), now) - heard;
         if -early > MAX_TARGET {
             self.next = sequence + 1;
             return;
@@ -545,7 +585,7 @@ impl Playout {
             return;
         };
         let (timestamp, kind) = (packet.timestamp, packet.kind);
-        let late = now - self.due(timestamp, now);
+        let late = now - self.due(self.media(timestamp), now);
         let over = late.saturating_mul(i64::from(self.codec.sample_rate())) / 1_000_000;
         if kind != Kind::Audio || !(0..self.frame as i64).contains(&over) {
             self.next += 1;

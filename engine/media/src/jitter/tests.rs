@@ -227,6 +227,61 @@ fn a_network_that_slows_down_for_good_is_followed() {
     assert!(outcome.concealed < 0.01, "{:?}", outcome.counts);
 }
 
+/// Ticks without a sound from `second` on, in speech that never pauses for longer than 0.6 s.
+fn silent(outcome: &Outcome, second: usize) -> usize {
+    let heard = outcome.sound.chunks_exact(960).skip(second * 50);
+    heard.filter(|tick| tick.iter().all(|s| *s == 0.0)).count()
+}
+
+#[test]
+fn a_sender_that_stood_still_is_heard_again_soon() {
+    // Its clock counts samples, and took none for a while: from then on all is so much later.
+    for lateness in [
+        (|n, _| if n > 300 { 300.0 } else { 0.0 }) as fn(usize, f64) -> f64,
+        |n, _| if n > 300 { 700.0 } else { 0.0 },
+        |n, _| if n > 300 { 900.0 } else { 0.0 },
+        |n, _| if n > 300 { 1_900.0 } else { 0.0 },
+        |n, r| {
+            if n > 300 {
+                1_200.0 + r * 60.0
+            } else {
+                r * 60.0
+            }
+        },
+    ] {
+        let trace = Trace {
+            loss: 0.0,
+            lateness,
+        };
+        let outcome = run(LegCodec::Opus, 20, &trace);
+        let stood = lateness(301, 0.0) / 20.0;
+        let silent = silent(&outcome, 6) as f64;
+        assert!(
+            silent < stood + 25.0,
+            "{silent} ticks without a sound after {stood} of standing still: {:?}",
+            outcome.counts
+        );
+    }
+}
+
+#[test]
+fn a_queue_that_empties_is_no_slower_sender() {
+    // The network holds everything back for 2 s, then lets it through at twice its pace.
+    let outcome = run(
+        LegCodec::Opus,
+        30,
+        &Trace {
+            loss: 0.0,
+            lateness: |n, _| match n {
+                300.. => (1_900.0 - (n - 300) as f64 * 10.0).max(0.0),
+                _ => 0.0,
+            },
+        },
+    );
+    // Taken for a slower sender, what waits would be heard, and all after it later for long.
+    assert!(outcome.delay < 200.0, "{}", outcome.delay);
+}
+
 #[test]
 fn any_order_any_numbers_no_panic_and_bounded_memory() {
     for codec in [
