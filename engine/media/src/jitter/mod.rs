@@ -49,6 +49,8 @@ const CLOCK_JUMP: i64 = 2_000_000;
 /// microphone that stood still counts its samples on from there (microseconds). Lower loses less sound, higher takes no queue that
 /// empties for one.
 const SLOWED: i64 = 200_000;
+/// As many packets at least: two comfort noises of a pause are no row.
+const SLOWED_PACKETS: u32 = 4;
 /// Consecutive packets older than the ring after which the sender is believed to have restarted.
 const RESTART: u32 = 8;
 /// Packets decoded unheard when a skipped stream is heard again: predictors need them to settle.
@@ -90,6 +92,7 @@ struct Lag {
     since: i64,
     /// Transit of the first.
     transit: i64,
+    packets: u32,
 }
 
 /// Playout of one stream.
@@ -299,17 +302,22 @@ impl Playout {
     /// Whether this packet ends a row that shows the stream to be slower for good.
     fn slowed(&mut self, arrival: i64, media: i64) -> bool {
         let transit = arrival - media;
-        if arrival - self.due(media, arrival) <= MAX_TARGET {
+        // What decides is a tick, and its phase, after the arrival: nothing between may be passed over there and be in time here.
+        if arrival - self.due(media, arrival) <= MAX_TARGET - 2 * TICK {
             self.lag = None;
             return false;
         }
-        match &self.lag {
+        match &mut self.lag {
             // A queue that empties: each comes sooner than the one before.
-            Some(lag) if transit >= lag.transit - TICK => arrival - lag.since >= SLOWED,
+            Some(lag) if transit >= lag.transit - TICK => {
+                lag.packets += 1;
+                arrival - lag.since >= SLOWED && lag.packets >= SLOWED_PACKETS
+            }
             _ => {
                 self.lag = Some(Lag {
                     since: arrival,
                     transit,
+                    packets: 1,
                 });
                 false
             }
