@@ -370,7 +370,7 @@ mod tests {
         all.sort_by_key(|family| family.name);
         let mut table = String::from(
             "# Metrics\nWhat `/metrics` tells, in the base units of Prometheus: seconds, bytes, ratios from 0 to 1. The end of a \
-             name is its unit. One with labels is there from the first that it counts.\n\n| name | kind | labels | what |\n| --- | --- | --- | --- |\n",
+             name is its unit. Some are there only from the first that they count.\n\n| name | kind | labels | what |\n| --- | --- | --- | --- |\n",
         );
         for family in all {
             let kind = format!("{:?}", family.kind).to_lowercase();

@@ -24,7 +24,7 @@ export function useAct(onDone: () => void) {
   const [done, setDone] = useState<string | null>(null);
   const [isGoing, setGoing] = useState(false);
   const place = useRef<HTMLDivElement>(null);
-  const forget = useCallback(() => setDone(null), []);
+  const forget = useCallback(() => { setDone(null); setRefused(null); }, []);
   useEffect(() => { if (isGoing && (done || refused)) place.current?.focus(); }, [isGoing, done, refused]);
   async function act(doing: () => Promise<unknown>, said?: string, goes = false) {
     setGoing(goes);
