@@ -270,6 +270,34 @@ fn a_sender_that_stood_still_is_heard_again_soon() {
 }
 
 #[test]
+fn a_slower_sender_is_heard_wherever_the_tick_falls() {
+    let at = |t0: Instant, ms: u64| t0 + Duration::from_millis(ms);
+    let loud = [g711::linear_to_alaw(8_000); 160];
+    for slower in [790, 800, 805, 810, 815, 820, 830] {
+        for phase in 0..20 {
+            let t0 = start();
+            let mut playout = Playout::new(LegCodec::Pcma);
+            let mut output = vec![0.0; 160];
+            let (mut sent, mut silent) = (0u64, 0);
+            for tick in 0..500u64 {
+                let now = tick * 20 + phase;
+                let arrival = |n: u64| n * 20 + if n > 150 { slower } else { 0 };
+                while arrival(sent) <= now {
+                    playout.push(at(t0, arrival(sent)), sent as u16, sent as u32 * 160, &loud);
+                    sent += 1;
+                }
+                playout.pull(at(t0, now), &mut output);
+                silent += u32::from(tick > 150 && output.iter().all(|s| *s == 0.0));
+            }
+            assert!(
+                silent < 75,
+                "{silent} ticks without a sound, {slower} ms slower, {phase} ms after a packet"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_queue_that_empties_is_no_slower_sender() {
     // The network holds everything back for 2 s, then lets it through at twice its pace.
     let outcome = run(
