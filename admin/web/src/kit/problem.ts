@@ -6,6 +6,11 @@ export function isFull(error: unknown): boolean {
   return error instanceof Problem && error.code === 'room_full';
 }
 
+/** Whether somebody answered, were it with a refusal. */
+export function isAnswered(error: unknown): boolean {
+  return !(error instanceof Problem && error.code === 'unreachable');
+}
+
 /** A refusal in the reader's language; the box's own sentence when we have none for its code. */
 export function sentence(t: TFunction, error: unknown): string {
   if (isFull(error)) return t('problem.room_full');
