@@ -335,9 +335,9 @@ async fn begin(appliance: &Appliance, plan: &Plan) -> bool {
 
 /// Restarts the machine, whatever is planned.
 pub(crate) async fn restart_at_once(appliance: &Appliance) -> Result<(), Problem> {
-    appliance.tell(&Request::Restart).await?;
     appliance.restart().begin(None);
-    Ok(())
+    let told = appliance.tell(&Request::Restart).await;
+    told.inspect_err(|_| appliance.restart().stay())
 }
 
 /// Tells everybody in a room that the box restarts, or that it does not after all.
