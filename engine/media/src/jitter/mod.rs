@@ -45,7 +45,7 @@ const QUIET: f32 = 3.2e-6;
 const WORTH_FEC: f32 = 0.005;
 /// A media clock that jumps this far against arrival is another stream (microseconds).
 const CLOCK_JUMP: i64 = 2_000_000;
-/// Packets that all come too late to be heard for this long, and by no less, are a path or a sender that is slower for good: a
+/// Packets that all come too late to be sure to be heard for this long, and by no less, are a path or a sender that is slower for good: a
 /// microphone that stood still counts its samples on from there (microseconds). Lower loses less sound, higher takes no queue that
 /// empties for one.
 const SLOWED: i64 = 200_000;
@@ -85,7 +85,7 @@ enum State {
     Playing,
 }
 
-/// A row of packets that are all too late to be heard (microseconds).
+/// A row of packets that are all too late to be sure to be heard (microseconds).
 #[derive(Debug)]
 struct Lag {
     /// Arrival of the first.
