@@ -443,6 +443,29 @@ fn the_box_is_updated_and_set_up_from_its_page() {
     assert_unsaid(&mut anne, "Le redémarrage est annulé");
     program.ok("DELETE", path, None);
     assert_unsaid(&mut anne, "Redémarrage prévu");
+    // Asked while the box cannot be reached: nothing was planned, and that stays said once it can.
+    let lost = "window.reached = window.fetch; \
+                window.fetch = () => Promise.reject(new TypeError('lost')); 0";
+    anne.call(json!({"do": "evaluate", "script": lost}));
+    seen(&mut anne, "[role=alert]");
+    click(&mut anne, "text=Programmer");
+    seen(
+        &mut anne,
+        "section .bad:has-text('Le boîtier ne répond pas')",
+    );
+    let found = "window.fetch = window.reached; 0";
+    anne.call(json!({"do": "evaluate", "script": found}));
+    let alerts = "document.querySelectorAll('[role=alert]').length";
+    anne.until(
+        "the box is reached",
+        30,
+        &json!({"do": "evaluate", "script": alerts}),
+        |count| count["value"] == 0,
+    );
+    seen(
+        &mut anne,
+        "section .bad:has-text('Le boîtier ne répond pas')",
+    );
     click(&mut anne, "text=Tout de suite");
     click(&mut anne, "text=Redémarrer maintenant");
     seen(&mut anne, "[role=alertdialog]");

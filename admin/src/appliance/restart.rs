@@ -362,7 +362,12 @@ async fn announce(live: &dyn LiveRooms, within: Option<Duration>) {
 
 #[cfg(test)]
 mod tests {
+    use palabre_appliance::service::{Answer, Refusal, Reply};
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::UnixListener;
+
     use super::*;
+    use crate::config::ApplianceConfig;
 
     fn minute(text: &str) -> Minute {
         text.parse().unwrap()
@@ -463,5 +468,34 @@ mod tests {
         schedule.cancel().unwrap_err();
         schedule.set("one", Some(When::Idle)).unwrap();
         schedule.cancel().unwrap();
+    }
+    #[tokio::test]
+    async fn a_restart_at_once_is_not_called_off_while_the_box_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("box.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let config = ApplianceConfig {
+            socket: Some(socket),
+            ..ApplianceConfig::default()
+        };
+        let appliance = Appliance::new(&config, folder.path()).unwrap().unwrap();
+        let refused = Reply::Refused(Refusal {
+            code: "installing".to_owned(),
+            what: "an installation is running".to_owned(),
+        });
+        for (reply, restarts) in [(refused, false), (Reply::Answer(Answer::Done), true)] {
+            let planned = appliance.restart().set("one", Some(When::Idle));
+            planned.unwrap();
+            let at_once = appliance.clone();
+            let told = tokio::spawn(async move { restart_at_once(&at_once).await });
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            stream.read_line(&mut String::new()).await.unwrap();
+            let late = appliance.restart().cancel().unwrap_err();
+            assert_eq!(late.code(), "restarting");
+            stream.write_all(reply.line().as_bytes()).await.unwrap();
+            assert_eq!(told.await.unwrap().is_ok(), restarts);
+            assert_eq!(appliance.restart().cancel().is_err(), restarts);
+        }
     }
 }
