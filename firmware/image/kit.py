@@ -45,9 +45,9 @@ def step(words):
     print(f"[{time.monotonic() - BEGAN:5.0f}s] {words}", flush=True)
 
 
-def out(arch, version, name=""):
-    folder = os.path.join(WORK, "try", f"{arch}-core-{version}")
-    return os.path.join(folder, name or f"palabre-{arch}-core-{version}.img")
+def out(arch, version, name="", flavour="core"):
+    folder = os.path.join(WORK, "try", f"{arch}-{flavour}-{version}")
+    return os.path.join(folder, name or f"palabre-{arch}-{flavour}-{version}.img")
 
 
 def own(name):
@@ -186,9 +186,9 @@ def write_until_dead(box, after):
     return acknowledged
 
 
-def install(box, version, target=None):
+def install(box, version, target=None, flavour="core"):
     """Brings a version by stick, which stays in."""
-    path = stick(f"v{version}.img", palabre_plbu=out(box.arch, version, f"palabre-{box.arch}-core-{version}.plbu"))
+    path = stick(f"v{version}.img", palabre_plbu=out(box.arch, version, f"palabre-{box.arch}-{flavour}-{version}.plbu", flavour))
     since = box.mark()
     box.plug(path)
     box.said(r"Update found on the stick", 60 * SLACK, since)
@@ -199,9 +199,9 @@ def install(box, version, target=None):
     note(f"install of version {version}", time.monotonic() - began, "s", target)
 
 
-def update(box, version, target=None):
+def update(box, version, target=None, flavour="core"):
     """Brings a version by stick, pulls it; the restart begins. From where the serial line tells of it."""
-    install(box, version, target)
+    install(box, version, target, flavour)
     since = box.mark()
     box.pull()
     # While somebody is in a meeting, and for a minute after, it does not begin.

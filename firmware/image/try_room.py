@@ -97,7 +97,7 @@ def room(kit, arch):
         code = box.said(r"Claim code / Code +(\S+)\s", 60 * kit.SLACK).group(1)
         kit.note("room: power on to how to claim it on the screen", shown(box, "claim", is_claim, 300 * kit.SLACK), "s", 90)
         kit.step("claimed from elsewhere: the screen goes on to the meetings page")
-        kit.claim_and_make_a_room(box)
+        made = kit.claim_and_make_a_room(box)
         claimed = time.monotonic()
         kit.note("room: claim to the meetings page on the screen",
                  box.started + shown(box, "meetings", is_meetings, 300 * kit.SLACK) - claimed, "s")
@@ -108,6 +108,8 @@ def room(kit, arch):
             "loudspeaker": r"alsa_output\.usb-\S+",
             "microphone": r"alsa_input\.\S+",
             "power of the speakerphone": r"on",
+            "socket buffers": r"8388608",
+            "governor": r"performance",
             "data of the program": r"closed",
             "network from the system": r"open",
             "network from the screen": r"closed",
@@ -135,6 +137,14 @@ def room(kit, arch):
         led = box.redirect("/")
         if led != (308, "https://meet.example.org/"):
             raise Failed(f"what the stick says is not in force: others are led to {led}")
+
+        kit.step("version 2 comes by stick, starts on trial behind its screen, is blessed; the meetings page is back")
+        since = kit.update(box, 2, flavour="room")
+        box.said(r"Palabre \S+\+2\n", 120 * kit.SLACK, since)
+        kit.note("room: restart to /readyz of version 2", box.ready(120 * kit.SLACK), "s")
+        box.said(r"version 2 is good", 120 * kit.SLACK, since)
+        kit.has_room(box, made)
+        shown(box, "updated", is_meetings, 300 * kit.SLACK)
 
 
 # Tries what a page may do in this browser, and tells each outcome to who served it.
