@@ -239,6 +239,10 @@ fn a_sender_that_stood_still_is_heard_again_soon() {
     for lateness in [
         (|n, _| if n > 300 { 300.0 } else { 0.0 }) as fn(usize, f64) -> f64,
         |n, _| if n > 300 { 700.0 } else { 0.0 },
+        |n, _| if n > 300 { 808.0 } else { 0.0 },
+        |n, _| if n > 300 { 812.0 } else { 0.0 },
+        |n, _| if n > 300 { 816.0 } else { 0.0 },
+        |n, _| if n > 300 { 819.0 } else { 0.0 },
         |n, _| if n > 300 { 900.0 } else { 0.0 },
         |n, _| if n > 300 { 1_900.0 } else { 0.0 },
         |n, r| {
