@@ -336,8 +336,13 @@ async fn begin(appliance: &Appliance, plan: &Plan) -> bool {
 /// Restarts the machine, whatever is planned.
 pub(crate) async fn restart_at_once(appliance: &Appliance) -> Result<(), Problem> {
     appliance.restart().begin(None);
-    let told = appliance.tell(&Request::Restart).await;
-    told.inspect_err(|_| appliance.restart().stay())
+    let appliance = appliance.clone();
+    // Whoever asked may go away meanwhile; what the box answers counts all the same.
+    let told = tokio::spawn(async move {
+        let told = appliance.tell(&Request::Restart).await;
+        told.inspect_err(|_| appliance.restart().stay())
+    });
+    told.await.expect("telling the box does not panic")
 }
 
 /// Tells everybody in a room that the box restarts, or that it does not after all.
@@ -469,6 +474,7 @@ mod tests {
         schedule.set("one", Some(When::Idle)).unwrap();
         schedule.cancel().unwrap();
     }
+
     #[tokio::test]
     async fn a_restart_at_once_is_not_called_off_while_the_box_is_told() {
         let folder = tempfile::tempdir().unwrap();
@@ -483,7 +489,11 @@ mod tests {
             code: "installing".to_owned(),
             what: "an installation is running".to_owned(),
         });
-        for (reply, restarts) in [(refused, false), (Reply::Answer(Answer::Done), true)] {
+        for (reply, restarts, stays) in [
+            (&refused, false, true),
+            (&refused, false, false),
+            (&Reply::Answer(Answer::Done), true, true),
+        ] {
             let planned = appliance.restart().set("one", Some(When::Idle));
             planned.unwrap();
             let at_once = appliance.clone();
@@ -493,8 +503,17 @@ mod tests {
             stream.read_line(&mut String::new()).await.unwrap();
             let late = appliance.restart().cancel().unwrap_err();
             assert_eq!(late.code(), "restarting");
+            if !stays {
+                told.abort();
+            }
             stream.write_all(reply.line().as_bytes()).await.unwrap();
-            assert_eq!(told.await.unwrap().is_ok(), restarts);
+            // Once it has been read.
+            let end = stream.read_line(&mut String::new()).await.unwrap();
+            assert_eq!(end, 0);
+            match told.await {
+                Ok(told) => assert_eq!(told.is_ok(), restarts),
+                Err(gone) => assert!(gone.is_cancelled() && !stays),
+            }
             assert_eq!(appliance.restart().cancel().is_err(), restarts);
         }
     }
