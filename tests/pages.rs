@@ -443,29 +443,32 @@ fn the_box_is_updated_and_set_up_from_its_page() {
     assert_unsaid(&mut anne, "Le redémarrage est annulé");
     program.ok("DELETE", path, None);
     assert_unsaid(&mut anne, "Redémarrage prévu");
-    // Asked while the box cannot be reached: nothing was planned, and that stays said once it can.
-    let lost = "window.reached = window.fetch; \
-                window.fetch = () => Promise.reject(new TypeError('lost')); 0";
-    anne.call(json!({"do": "evaluate", "script": lost}));
-    seen(&mut anne, "[role=alert]");
-    click(&mut anne, "text=Programmer");
-    seen(
-        &mut anne,
-        "section .bad:has-text('Le boîtier ne répond pas')",
-    );
-    let found = "window.fetch = window.reached; 0";
-    anne.call(json!({"do": "evaluate", "script": found}));
-    let alerts = "document.querySelectorAll('[role=alert]').length";
-    anne.until(
-        "the box is reached",
-        30,
-        &json!({"do": "evaluate", "script": alerts}),
-        |count| count["value"] == 0,
-    );
-    seen(
-        &mut anne,
-        "section .bad:has-text('Le boîtier ne répond pas')",
-    );
+    // Asked while nobody answers, or only the program: nothing was planned, and that stays said once the box is back.
+    let lost = "() => Promise.reject(new TypeError('lost'))";
+    let silent = "() => Promise.resolve(new Response( \
+                  '{\"code\": \"appliance_silent\", \"detail\": \"Le service du boîtier se tait.\"}', \
+                  {status: 503, headers: {'content-type': 'application/problem+json'}}))";
+    for (answer, said) in [
+        (lost, "Le boîtier ne répond pas. Vérifiez"),
+        (silent, "Le service du boîtier se tait"),
+    ] {
+        let away = format!("window.reached = window.fetch; window.fetch = {answer}; 0");
+        anne.call(json!({"do": "evaluate", "script": away}));
+        seen(&mut anne, "[role=alert]");
+        click(&mut anne, "text=Programmer");
+        let refusal = format!("section .bad:has-text('{said}')");
+        seen(&mut anne, &refusal);
+        let back = "window.fetch = window.reached; 0";
+        anne.call(json!({"do": "evaluate", "script": back}));
+        let alerts = "document.querySelectorAll('[role=alert]').length";
+        anne.until(
+            "the box is back",
+            30,
+            &json!({"do": "evaluate", "script": alerts}),
+            |count| count["value"] == 0,
+        );
+        seen(&mut anne, &refusal);
+    }
     click(&mut anne, "text=Tout de suite");
     click(&mut anne, "text=Redémarrer maintenant");
     seen(&mut anne, "[role=alertdialog]");

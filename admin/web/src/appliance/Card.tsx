@@ -1,6 +1,6 @@
 import { type ReactNode, useCallback, useEffect, useId, useRef, useState } from 'react';
 import { useTranslation } from 'react-i18next';
-import { isAnswered, sentence } from '../kit/problem';
+import { isRestarting, sentence } from '../kit/problem';
 
 /** One subject of the page. */
 export function Card({ title, children }: { title: string; children: ReactNode }) {
@@ -15,7 +15,7 @@ export function Card({ title, children }: { title: string; children: ReactNode }
 
 /**
  * Acts with their refusals: `act` does one at a time, `said` is what came of the last, until `forget`, for when that is no longer so.
- * `forgetAnswers` leaves what had no answer: whoever asked it has to ask again.
+ * `forgetRestart` is for when the box is back: what was asked and refused for another reason has to be asked again, and stays said.
  * Where the button goes away with what it did (`goes`), who works by keyboard goes on from what is said.
  */
 export function useAct(onDone: () => void) {
@@ -26,7 +26,7 @@ export function useAct(onDone: () => void) {
   const [isGoing, setGoing] = useState(false);
   const place = useRef<HTMLDivElement>(null);
   const forget = useCallback(() => { setDone(null); setRefused(null); }, []);
-  const forgetAnswers = useCallback(() => { setDone(null); setRefused((error: unknown) => (isAnswered(error) ? null : error)); }, []);
+  const forgetRestart = useCallback(() => { setDone(null); setRefused((error: unknown) => (isRestarting(error) ? null : error)); }, []);
   useEffect(() => { if (isGoing && (done !== null || refused !== null)) place.current?.focus(); }, [isGoing, done, refused]);
   async function act(doing: () => Promise<unknown>, said?: string, goes = false) {
     setGoing(goes);
@@ -49,5 +49,5 @@ export function useAct(onDone: () => void) {
       {done && <p className="notice good">{done}</p>}
     </div>
   );
-  return { act, busy, said, forget, forgetAnswers };
+  return { act, busy, said, forget, forgetRestart };
 }

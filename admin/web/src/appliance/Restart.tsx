@@ -14,14 +14,14 @@ export function Restart({ state, reload, isAway }: { state: State; reload: () =>
   const [from, setFrom] = useState('22:00');
   const [to, setTo] = useState('05:00');
   const [force, setForce] = useState(false);
-  const { act, busy, said, forget, forgetAnswers } = useAct(() => void reload());
+  const { act, busy, said, forget, forgetRestart } = useAct(() => void reload());
   const isOnce = state.starts_once !== null;
   const isPlanned = state.restart !== null;
   // What was called off, and is asked for again.
   useEffect(() => { if (isOnce) forget(); }, [isOnce, forget]);
   useEffect(() => { if (isPlanned) forget(); }, [isPlanned, forget]);
   // The box is back: it restarts no more, and what was called off before may have been asked for elsewhere.
-  useEffect(() => { if (!isAway) forgetAnswers(); }, [isAway, forgetAnswers]);
+  useEffect(() => { if (!isAway) forgetRestart(); }, [isAway, forgetRestart]);
   const next = state.starts_next;
   const people = t('appliance.people', { count: state.participants });
   const now = () => void act(() => appliance.restart({ when: 'now' }), state.participants > 0 ? undefined : t('appliance.restarting'));

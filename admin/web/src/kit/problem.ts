@@ -6,9 +6,9 @@ export function isFull(error: unknown): boolean {
   return error instanceof Problem && error.code === 'room_full';
 }
 
-/** Whether somebody answered, were it with a refusal. */
-export function isAnswered(error: unknown): boolean {
-  return !(error instanceof Problem && error.code === 'unreachable');
+/** Whether it was refused because the box restarts. */
+export function isRestarting(error: unknown): boolean {
+  return error instanceof Problem && error.code === 'restarting';
 }
 
 /** A refusal in the reader's language; the box's own sentence when we have none for its code. */
