@@ -46,11 +46,19 @@ fi
 [ -n "$release" ] && [ -e "$keys/DEVELOPMENT" ] && die "a release is not signed with development keys ($keys)"
 # Those are made when they are missing.
 if [ -n "$check" ] && [ ! -e "$keys" ] && [ "$keys" = "$FIRMWARE/keys/dev" ]; then exit 0; fi
-keys=$(cd -- "$keys" 2>/dev/null && pwd) || die "there is no folder of keys at $keys. Make development keys: firmware/fw keys dev"
+remedy='Make development keys: firmware/fw keys dev'
+if [ -n "$release" ]; then remedy='How the keys of releases are made: "Key ceremony" in firmware/INSTALL.md'; fi
+keys=$(cd -- "$keys" 2>/dev/null && pwd) || die "there is no folder of keys at $keys. $remedy"
 for key in bundle-current secureboot pcr; do
   [ -e "$keys/$key.key" ] || [ -e "$keys/$key.uri" ] ||
-    die "no key $key in $keys, neither as a file ($key.key) nor as the address of a token's (${key}.uri). Make development keys: firmware/fw keys dev"
+    die "no key $key in $keys, neither as a file ($key.key) nor as the address of a token's (${key}.uri). $remedy"
 done
+for file in bundle-current.pub bundle-next.pub secureboot.crt pcr.pub; do
+  [ -s "$keys/$file" ] || die "the public half $file is missing in $keys, or empty. $remedy"
+done
+if [ -e "$keys/pcr.uri" ] && [ ! -e "$keys/pcr.crt" ]; then
+  die "the key pcr is in a token: its certificate is needed in $keys/pcr.crt (openssl req -x509, any name)"
+fi
 if [ -n "$check" ]; then exit 0; fi
 need_root image
 program=$WORK/program/$arch
@@ -89,9 +97,6 @@ channel=release
 signing /w/program/bundle/palabre-bundle keys check /keys "$channel"
 mapfile -t secureboot < <(held secureboot)
 mapfile -t pcr < <(held pcr)
-if [ -e "$keys/pcr.uri" ] && [ ! -e "$keys/pcr.crt" ]; then
-  die "the key pcr is in a token: its certificate is needed in $keys/pcr.crt (openssl req -x509, any name)"
-fi
 # sign IN OUT: for Secure Boot.
 sign() {
   signing /usr/lib/systemd/systemd-sbsign sign --certificate=/keys/secureboot.crt "${secureboot[@]}" --output="$2" "$1" >&2 ||

@@ -26,7 +26,7 @@ plain_path 'the clone' "$SOURCE"
 plain_path 'the work folder (PALABRE_FIRMWARE_WORK)' "$WORK"
 
 need_root() {
-  [ "$(id -u)" = 0 ] || die "making roots and file systems needs root. Run: sudo $FIRMWARE/fw $*"
+  [ "$(id -u)" = 0 ] || die "this needs root, for file systems and disks. Run: sudo $FIRMWARE/fw $*"
 }
 
 # age_in_days FILE: whole days since the moment that is in it, in seconds since 1970.
