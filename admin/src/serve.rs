@@ -91,7 +91,10 @@ pub enum ServeError {
         key: &'static str,
     },
     /// The address cannot be listened on.
-    #[error("cannot listen on {address} (key {key}): {source}")]
+    #[error(
+        "cannot listen on {address} (key {key}): {source}{}",
+        palabre_engine::net::remedy(source)
+    )]
     Listen {
         /// Address asked for.
         address: SocketAddr,

@@ -123,7 +123,10 @@ impl RoomError {
 #[non_exhaustive]
 pub enum StartError {
     /// The media port cannot be opened.
-    #[error("cannot open the media port {address} (key media.bind): {source}")]
+    #[error(
+        "cannot open the media port {address} (key media.bind): {source}{}",
+        crate::net::remedy(source)
+    )]
     MediaPort {
         /// Address asked for.
         address: std::net::SocketAddr,

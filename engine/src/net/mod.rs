@@ -66,12 +66,26 @@ pub struct WorkersConfig {
     pub events: EventSink,
 }
 
+/// What helps when an address cannot be bound, to follow what the system said; empty when that says all.
+#[must_use]
+pub fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => "; another program has this port: stop it, or set another one",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need the right to open them",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        _ => "",
+    }
+}
+
 /// Why the workers did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartWorkersError {
     /// The media port cannot be opened.
-    #[error("cannot open the media port {address} (key media.bind): {source}")]
+    #[error(
+        "cannot open the media port {address} (key media.bind): {source}{}",
+        remedy(source)
+    )]
     MediaPort {
         /// Address asked for.
         address: SocketAddr,

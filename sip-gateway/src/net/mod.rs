@@ -13,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use palabre_engine::net::remedy;
 use thiserror::Error;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -54,7 +55,7 @@ pub enum StartError {
     /// The port cannot be opened.
     #[error(
         "cannot listen for SIP on {protocol} {address} (key sip.bind): {source}{}",
-        hint(source)
+        remedy(source)
     )]
     Port {
         /// UDP or TCP.
@@ -70,15 +71,6 @@ pub enum StartError {
     /// The system gave no randomness.
     #[error("the operating system gave no random numbers")]
     Randomness,
-}
-
-fn hint(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::AddrInUse => "; another program has this port: stop it, or set another one",
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need the right to open them",
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
-        _ => "",
-    }
 }
 
 /// A running SIP side. Dropping it ends it without a word to callers: call [`shut_down`](Self::shut_down) first.
