@@ -340,18 +340,20 @@ class Box:
             if self.news.wait_for(lambda: self.process is None, seconds):
                 raise Failed("the emulator ended")
 
-    def damage(self, label, at=None):
-        """Overwrites the block `at` of a partition of the box, which must be off; by itself one in each MiB but the first."""
+    def partition(self, label):
+        """Where a partition of the disk begins and where its last sector does, in bytes."""
         table = self.disk + ".table"
         tool("qemu-img", "dd", "-f", "qcow2", "-O", "raw", "bs=512", "count=34", f"if={seen(self.disk)}", f"of={seen(table)}")
         with open(table, "rb") as file:
             entries = file.read()[1024:]
         for entry in range(0, len(entries), 128):
             if entries[entry + 56:entry + 128].decode("utf-16-le").rstrip("\0") == label:
-                first, last = (int.from_bytes(entries[entry + n:entry + n + 8], "little") * 512 for n in (32, 40))
-                break
-        else:
-            raise Failed(f"the disk has no partition {label}")
+                return tuple(int.from_bytes(entries[entry + n:entry + n + 8], "little") * 512 for n in (32, 40))
+        raise Failed(f"the disk has no partition {label}")
+
+    def damage(self, label, at=None):
+        """Overwrites the block `at` of a partition of the box, which must be off; by itself one in each MiB but the first."""
+        first, last = self.partition(label)
         blocks = range(first + 2**20, last, 2**20) if at is None else [first + at]
         writes = [word for block in blocks for word in ("-c", f"write -q -P 0x5a {block} 4096")]
         tool("qemu-io", "-f", "qcow2", *writes, seen(self.disk))

@@ -2,7 +2,7 @@
 # The further images of `fw test --full`, on top of those of test.sh: version 2 once more, with the keys in a token; version 4, whose
 # kernel image strangers have signed for Secure Boot in a bundle that is ours; version 5, which fills its disk; version 8, parts of
 # which hang when it is told to; version 9, whose program ends for ever when it is told to; version 10, whose system stands still
-# from its first step; and version 11, a disk as it is shipped, with release keys in a token.
+# from its first step; and versions 11 and 12, a disk and an update as they are shipped, with release keys in a token.
 # full.sh OVERLAY, the one of the other images.
 set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
@@ -54,6 +54,7 @@ for name in bundle-current bundle-next; do "$FIRMWARE/fw" keys public "$made/$na
 in_token "$made" "$shipped"
 rm -rf -- "$made"
 "$IMAGE/assemble.sh" --arch amd64 --version 11 --release --keys "$shipped" --into release
+"$IMAGE/assemble.sh" --arch amd64 --version 12 --release --keys "$shipped" --into amd64-core-12 --only-bundle
 for signed in uki.efi work/boot.efi; do tool sbverify --cert /w/test/shipped/secureboot.crt "/w/try/release/$signed" >&2; done
 
 # --- strangers

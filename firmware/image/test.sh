@@ -1,8 +1,8 @@
 #!/bin/bash
 # Builds the images that `fw test` needs and runs try.py on them. test.sh --quick|--full [--lanes N]
 # The images differ from what is shipped in three things: a trial takes 20 s of good health, asked for every 5 s, instead of 5 minutes, a box whose
-# disk is closed waits 90 s for its key instead of 8 minutes, and telephones speak through the few ports that are forwarded. They come to
-# $WORK/try, so that nobody takes one of them for an image to be used.
+# disk is closed waits 90 s for its key instead of 8 minutes, and telephones speak through the few ports that are forwarded; a room's also says what
+# its user reaches (report.room). Those of `release` differ in nothing. They come to $WORK/try, so that nobody takes one of them for an image to be used.
 set -euo pipefail
 # shellcheck source=firmware/image/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 import traceback
 
 import guard
@@ -16,6 +17,7 @@ import kit
 import lanes
 import outside
 import trouble
+import try_data
 import try_faults
 import try_page
 import try_ports
@@ -28,6 +30,9 @@ from box import WORK, Box, Failed, fresh
 
 # How the console warns of keys that anybody can have.
 DEVELOPMENT = r"DEVELOPMENT KEYS"
+
+# Seconds of good health that a trial takes on a box (`Policy::default` of the appliance's health.rs).
+GOOD_FOR = 300
 
 
 def life(arch):
@@ -98,6 +103,23 @@ def release():
         if try_page.ask(box, "GET", "")["runs"]["development"]:
             raise Failed("the API says that a release trusts keys for development")
 
+        kit.step("the next release comes by stick, and is on trial for as long as on any box")
+        since = kit.update(box, 12)
+        box.said(r"Palabre \S+\+12\n", 120 * kit.SLACK, since)
+        box.ready(120 * kit.SLACK)
+        began = time.monotonic()
+        state = try_page.ask(box, "GET", "")
+        if state["runs"]["version"] != 12 or not state["on_trial"]:
+            raise Failed(f"it is not on trial: {state}")
+        box.said(r"version 12 is good", 900 * kit.SLACK, since)
+        took = time.monotonic() - began
+        kit.note("a release is on trial after /readyz for", took, "s")
+        # From outside it is seen to answer some seconds later than from inside.
+        if took < GOOD_FOR - 15:
+            raise Failed(f"it proved good within {took:.0f} s, and should take {GOOD_FOR}")
+        if try_page.ask(box, "GET", "")["on_trial"]:
+            raise Failed("it proved good, and the API says that it is on trial")
+
 
 SCENARIOS = {
     "life": lambda: life("amd64"),
@@ -110,6 +132,7 @@ SCENARIOS = {
     "damaged": lambda: try_faults.damaged(kit),
     "worn": lambda: try_faults.worn(kit),
     "menu": lambda: try_starts.menu(kit),
+    "restored": lambda: try_data.restored(kit),
     "hung": lambda: try_starts.hung(kit),
     "still": lambda: try_starts.still(kit),
     "ended": lambda: try_starts.ended(kit),

@@ -1,12 +1,14 @@
 """The box as its administrator uses it from the page: everything here goes through /api/v1/appliance. `kit` is kit.py."""
 
 import contextlib
+import datetime
 import http.client
 import io
 import json
 import os
 import tarfile
 import time
+import zoneinfo
 
 import outside
 from box import WORK, Box, Failed, fresh
@@ -179,10 +181,19 @@ def asked(kit, arch="amd64"):
         events = ask(box, "GET", "/history")["events"]
         print(f"      {[(event['what'], event['version']) for event in events]}", flush=True)
 
-        kit.step("back to version 1")
+        kit.step("back to version 1, in a window that opens three minutes from now, by the clock of Tokyo")
         since = box.mark()
         ask(box, "POST", "/previous")
-        ask(box, "PUT", "/restart", {"when": "now"})
+        ask(box, "PUT", "/time", {"ntp": [], "zone": "Asia/Tokyo"})
+        there = datetime.datetime.fromisoformat(ask(box, "GET", "/time")["now"]).astimezone(zoneinfo.ZoneInfo("Asia/Tokyo"))
+        opens = there.replace(second=0, microsecond=0) + datetime.timedelta(minutes=3)
+        closes = opens + datetime.timedelta(hours=2)
+        ask(box, "PUT", "/restart", {"when": "window", "from": f"{opens:%H:%M}", "to": f"{closes:%H:%M}"})
+        waited, wanted = waits_still(kit, box), (opens - there).total_seconds()
+        # Rooms that are empty would have done after one minute.
+        if waited < wanted - 5:
+            raise Failed(f"the restart waits {waited:.1f} s, its window opens after {wanted:.0f}")
+        print(f"      the window opens {wanted:.0f} s later; after {waited:.1f} s the restart still waited", flush=True)
         box.said(r"Palabre \S+\+1\n", 120 * kit.SLACK, since)
         until(box, "version 1 runs again", lambda state: state["runs"]["version"] == 1 and not state["on_trial"], 180 * kit.SLACK)
         kit.has_room(box, room)
