@@ -8,7 +8,6 @@ import json
 import os
 import tarfile
 import time
-import zoneinfo
 
 import outside
 from box import WORK, Box, Failed, fresh
@@ -19,6 +18,8 @@ TUS = {"Tus-Resumable": "1.0.0"}
 EMPTY_FOR = 60
 # What an installation does before it has ended.
 UNDER_WAY = ("verifying", "writing")
+# Without summer time, and without a database of zones where the test runs.
+TOKYO = datetime.timezone(datetime.timedelta(hours=9))
 # As the page sends them.
 SLICE = 8 << 20
 
@@ -181,15 +182,17 @@ def asked(kit, arch="amd64"):
         events = ask(box, "GET", "/history")["events"]
         print(f"      {[(event['what'], event['version']) for event in events]}", flush=True)
 
-        kit.step("back to version 1, in a window that opens three minutes from now, by the clock of Tokyo")
+        kit.step("back to version 1, in a window that opens two to three minutes from now, by the clock of Tokyo")
         since = box.mark()
         ask(box, "POST", "/previous")
         ask(box, "PUT", "/time", {"ntp": [], "zone": "Asia/Tokyo"})
-        there = datetime.datetime.fromisoformat(ask(box, "GET", "/time")["now"]).astimezone(zoneinfo.ZoneInfo("Asia/Tokyo"))
+        asked_at = time.monotonic()
+        there = datetime.datetime.fromisoformat(ask(box, "GET", "/time")["now"]).astimezone(TOKYO)
         opens = there.replace(second=0, microsecond=0) + datetime.timedelta(minutes=3)
         closes = opens + datetime.timedelta(hours=2)
         ask(box, "PUT", "/restart", {"when": "window", "from": f"{opens:%H:%M}", "to": f"{closes:%H:%M}"})
-        waited, wanted = waits_still(kit, box), (opens - there).total_seconds()
+        before = time.monotonic() - asked_at
+        waited, wanted = before + waits_still(kit, box), (opens - there).total_seconds()
         # Rooms that are empty would have done after one minute.
         if waited < wanted - 5:
             raise Failed(f"the restart waits {waited:.1f} s, its window opens after {wanted:.0f}")
