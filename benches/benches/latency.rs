@@ -2,15 +2,16 @@
 //!
 //! With `--busy N`, N threads that do nothing but compute run beside it in a second round, and with
 //! `--beside COMMAND` a command, again and again until the round ends: an update that is being installed, say.
-//! Both rounds are played with ordinary threads and with `media.priority = 10`. The two guests have real-time priority
+//! Both are played with ordinary threads and with `media.priority = 10`, in turn, five times (`--rounds N`): each
+//! figure is the median of what the rounds showed. The two guests have real-time priority
 //! themselves, above the program's, so that what is late is the program: this needs root, or says that it had not.
 //!
-//! `cargo bench -p palabre-benches --bench latency [-- --busy N --beside COMMAND]`
+//! `cargo bench -p palabre-benches --bench latency [-- --rounds N --busy N --beside COMMAND]`
 #![allow(clippy::print_stdout)] // a bench prints its table
 
 mod load;
 
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep, spawn};
@@ -35,7 +36,7 @@ const PRIORITY: u8 = 10;
 /// Of the guests.
 const ABOVE: u8 = 40;
 
-/// What the first bytes of each payload are: when the packet left, in nanoseconds since the round began.
+/// What the first bytes of each payload are: when the packet left, in nanoseconds since the guests came.
 const STAMP: usize = 8;
 
 /// Bytes of a payload, as Opus at 64 kbit/s.
@@ -49,14 +50,21 @@ fn main() {
     };
     let busy: usize = value("--busy").map_or(0, |n| n.parse().expect("--busy takes a number"));
     let beside = value("--beside");
-    let window = if is_measuring() {
-        Duration::from_secs(30)
+    let (window, usual) = if is_measuring() {
+        (Duration::from_secs(30), 5)
     } else {
-        Duration::from_millis(500)
+        (Duration::from_millis(500), 1)
     };
+    let rounds = value("--rounds").map_or(usual, |n| n.parse().expect("--rounds takes a number"));
+    assert!(rounds > 0, "--rounds takes a number from 1");
     println!(
-        "{:44} {:>7} {:>7} {:>7} {:>7} {:>7}  packets (lost)",
-        "time in the program, us", "min", "median", "p99", "p99.9", "max"
+        "{:66} {:>7} {:>7} {:>7} {:>7} {:>7}  packets (lost)",
+        format!("time in the program, us, median of {rounds}"),
+        "min",
+        "median",
+        "p99",
+        "p99.9",
+        "max"
     );
     for priority in [None, Some(PRIORITY)] {
         let mut options = vec![("PALABRE__SIP__ENABLED", "false")];
@@ -77,11 +85,20 @@ fn main() {
         let certificate = Certificate::generate().expect("the system has randomness");
         let mut guest = || join::guest(&mut program, &code, &certificate);
         let mut pair = Pair::connect(guest(), guest());
-        print_row(&format!("{name}, alone"), pair.measure(window));
-        if busy > 0 || beside.is_some() {
-            let crowd = Crowd::start(busy, beside.as_deref());
-            let row = pair.measure(window);
-            let runs = crowd.end();
+        let is_beside = busy > 0 || beside.is_some();
+        let (mut alone, mut crowded, mut runs) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..rounds {
+            alone.push(pair.measure(window));
+            if is_beside {
+                let crowd = Crowd::start(busy, beside.as_deref());
+                crowded.push(pair.measure(window));
+                crowd.stop();
+                pair.keep_up(|| crowd.has_ended());
+                runs += crowd.end();
+            }
+        }
+        print_row(&format!("{name}, alone"), &mut alone);
+        if is_beside {
             let mut what = Vec::new();
             if busy > 0 {
                 what.push(format!("{busy} busy threads"));
@@ -89,7 +106,10 @@ fn main() {
             if beside.is_some() {
                 what.push(format!("the command {runs} times"));
             }
-            print_row(&format!("{name}, beside {}", what.join(" and ")), row);
+            print_row(
+                &format!("{name}, beside {}", what.join(" and ")),
+                &mut crowded,
+            );
         }
     }
 }
@@ -101,23 +121,36 @@ struct Row {
     is_above: bool,
 }
 
-fn print_row(name: &str, mut row: Row) {
-    assert!(!row.delays.is_empty(), "{name}: nothing was forwarded");
-    row.delays.sort();
+impl Row {
+    /// What `share` of the packets took at most, in microseconds. The delays are in order.
+    fn at(&self, share: f64) -> f64 {
+        let index = ((self.delays.len() - 1) as f64 * share) as usize;
+        self.delays[index].as_secs_f64() * 1e6
+    }
+}
+
+fn print_row(name: &str, rounds: &mut [Row]) {
+    let (mut came, mut sent) = (0, 0);
+    for round in &mut *rounds {
+        assert!(!round.delays.is_empty(), "{name}: nothing was forwarded");
+        round.delays.sort();
+        came += round.delays.len() as u64;
+        sent += round.sent;
+    }
     let at = |share: f64| {
-        let index = ((row.delays.len() - 1) as f64 * share) as usize;
-        row.delays[index].as_secs_f64() * 1e6
+        let mut figures: Vec<f64> = rounds.iter().map(|round| round.at(share)).collect();
+        figures.sort_by(f64::total_cmp);
+        figures[figures.len() / 2]
     };
     println!(
-        "{name:44} {:>7.0} {:>7.0} {:>7.0} {:>7.0} {:>7.0}  {} ({}){}",
+        "{name:66} {:>7.0} {:>7.0} {:>7.0} {:>7.0} {:>7.0}  {came} ({}){}",
         at(0.0),
         at(0.5),
         at(0.99),
         at(0.999),
         at(1.0),
-        row.delays.len(),
-        row.sent - row.delays.len() as u64,
-        if row.is_above {
+        sent - came,
+        if rounds.iter().all(|round| round.is_above) {
             ""
         } else {
             "; the guests had no priority: not root"
@@ -130,6 +163,8 @@ struct Pair {
     speaker: Guest,
     listener: Guest,
     index: u64,
+    /// What the stamps of packets count from.
+    origin: Instant,
 }
 
 impl Pair {
@@ -138,6 +173,7 @@ impl Pair {
             speaker,
             listener,
             index: 1_000,
+            origin: Instant::now(),
         };
         let published = pair.speaker.publish(Kind::Sound);
         published.expect("the signal connection stands");
@@ -153,7 +189,43 @@ impl Pair {
             }
             sleep(Duration::from_millis(2));
         }
+        pair.until_heard(give_up);
         pair
+    }
+
+    /// Keeps both connected until `is_over`: guests that say nothing for some seconds are gone.
+    fn keep_up(&mut self, is_over: impl Fn() -> bool) {
+        while !is_over() {
+            for guest in [&mut self.speaker, &mut self.listener] {
+                look_after(guest, Instant::now());
+                drain(guest);
+            }
+            sleep(INTERVAL);
+        }
+    }
+
+    /// Sends until something comes: the subscription begins some packets after the connection, and these are not lost.
+    fn until_heard(&mut self, give_up: Instant) {
+        let mut buffer = [0; DATAGRAM];
+        loop {
+            assert!(Instant::now() < give_up, "nothing is forwarded");
+            send(&self.speaker, self.origin, self.index);
+            self.index += 1;
+            let waited = self.listener.subscriber.wait(INTERVAL);
+            waited.expect("sockets can");
+            let mut is_heard = false;
+            while let Some(received) = self.listener.subscriber.receive(&mut buffer) {
+                is_heard |=
+                    matches!(received, Received::Rtp { header, .. } if header.payload_type == OPUS);
+            }
+            let now = Instant::now();
+            look_after(&mut self.listener, now);
+            look_after(&mut self.speaker, now);
+            drain(&mut self.speaker);
+            if is_heard {
+                return;
+            }
+        }
     }
 
     /// Sends for `window` and tells what came.
@@ -161,6 +233,7 @@ impl Pair {
         let begin = Instant::now();
         let until = begin + window;
         let (speaker, listener) = (&mut self.speaker, &mut self.listener);
+        let origin = self.origin;
         let first = self.index;
         let (row, next) = std::thread::scope(|scope| {
             let mut index = first;
@@ -169,7 +242,7 @@ impl Pair {
                 let mut due = begin;
                 while due < until {
                     sleep(due.saturating_duration_since(Instant::now()));
-                    send(speaker, begin, index);
+                    send(speaker, origin, index);
                     index += 1;
                     due += INTERVAL;
                     let now = Instant::now();
@@ -195,8 +268,9 @@ impl Pair {
                         let Some((stamp, _)) = payload.split_first_chunk::<STAMP>() else {
                             continue;
                         };
-                        let left = begin + Duration::from_nanos(u64::from_be_bytes(*stamp));
-                        if header.payload_type == OPUS && left <= now {
+                        let left = origin + Duration::from_nanos(u64::from_be_bytes(*stamp));
+                        // One from before this round is none of its packets.
+                        if header.payload_type == OPUS && (begin..=now).contains(&left) {
                             delays.push(now - left);
                         }
                     }
@@ -229,7 +303,7 @@ fn drain(guest: &mut Guest) {
     while guest.subscriber.receive(&mut buffer).is_some() {}
 }
 
-fn send(guest: &Guest, begin: Instant, index: u64) {
+fn send(guest: &Guest, origin: Instant, index: u64) {
     let fields = RtpFields {
         payload_type: OPUS,
         marker: false,
@@ -251,7 +325,7 @@ fn send(guest: &Guest, begin: Instant, index: u64) {
         writer.extension(id, value).expect("there is room");
     }
     let mut payload = [0x55; PAYLOAD];
-    let stamp = begin.elapsed().as_nanos() as u64;
+    let stamp = origin.elapsed().as_nanos() as u64;
     payload[..STAMP].copy_from_slice(&stamp.to_be_bytes());
     writer
         .payload(&payload)
@@ -284,14 +358,19 @@ impl Crowd {
             spawn(move || {
                 let mut runs = 0;
                 while !stop.load(Ordering::Relaxed) {
-                    let started = Command::new("sh").args(["-c", &command]).spawn();
-                    let status = started.and_then(|mut child: Child| child.wait());
+                    let mut shell = Command::new("sh");
+                    // What it says would stand between the rows.
+                    shell.args(["-c", &command]).stdout(Stdio::null());
+                    let status = shell.spawn().and_then(|mut child: Child| child.wait());
                     assert!(
                         status.is_ok_and(|status| status.success()),
                         "the command failed: {command}"
                     );
                     runs += 1;
                 }
+                // What it wrote is on the disk before somebody measures alone again.
+                let synced = Command::new("sync").status();
+                assert!(synced.is_ok_and(|status| status.success()), "sync failed");
                 runs
             })
         });
@@ -302,9 +381,19 @@ impl Crowd {
         }
     }
 
+    /// Asks all of them to end.
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the command, which ends in its own time, has.
+    fn has_ended(&self) -> bool {
+        self.command.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// How often the command ran.
     fn end(self) -> u32 {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop();
         for thread in self.threads {
             thread.join().expect("computing does not panic");
         }
