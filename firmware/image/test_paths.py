@@ -42,12 +42,23 @@ class Paths(unittest.TestCase):
         self.assertIn("no image yet", said)
 
     def test_what_cannot_become_an_image(self):
-        empty = self.folder / "keys"
-        empty.mkdir()
+        empty, halved, token = (self.folder / name for name in ("keys", "halved", "token"))
+        for folder in (empty, halved, token):
+            folder.mkdir()
+        for folder in (halved, token):
+            for name in ("bundle-current.key", "secureboot.key", "pcr.key" if folder == halved else "pcr.uri"):
+                (folder / name).write_text("a key")
+        for name in ("bundle-current.pub", "bundle-next.pub", "secureboot.crt", "pcr.pub"):
+            (token / name).write_text("its public half")
+        (halved / "bundle-current.pub").touch()
         for words, why in [
             (["image", "--version", "0"], "--version takes a whole number from 1, not '0'"),
             (["bundle", "--version", "2", "--floor", "3"], "--floor 3 is above the version, 2"),
+            (["bundle"], "bundle takes --version N"),
             (["image", "--release"], "--release takes --keys too"),
+            (["image", "--release", "--keys", str(empty)], '"Key ceremony" in firmware/INSTALL.md'),
+            (["image", "--keys", str(halved)], "the public half bundle-current.pub is missing"),
+            (["image", "--keys", str(token)], "its certificate is needed in"),
             (["image", "--keys", str(empty)], "no key bundle-current in"),
             (["image", "--keys", str(self.folder / "none")], "there is no "),
             (["keys", "public", str(self.folder / "none")], "there is no "),
@@ -56,7 +67,7 @@ class Paths(unittest.TestCase):
             self.assertIn(why, said)
             # One line: nothing was begun.
             self.assertEqual(len(said.splitlines()), 1, said)
-        self.assertEqual(list(self.folder.iterdir()), [empty])
+        self.assertEqual(set(self.folder.iterdir()), {empty, halved, token})
 
 
 if __name__ == "__main__":
