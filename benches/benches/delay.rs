@@ -10,9 +10,14 @@
 //! Senders pace 20 ms packets without jitter, in rounds whose phase against the mixer's tick
 //! differs by 4 ms: each is a new call, as a jump within a call would be jitter.
 //!
-//! With `--janus`, Janus' AudioBridge does the same in the same run.
+//! `late` is how much later than every 20 ms a packet of the mix came, against the most punctual one.
 //!
-//! `cargo bench -p palabre-benches --bench delay [-- --janus]`
+//! With `--janus`, Janus' AudioBridge does the same in the same run. With `--busy N` instead, Palabre does it with
+//! ordinary threads and with `media.priority = 10`, each alone and beside N threads that do nothing but compute. Who
+//! sends and listens has a priority above the program's then, so that what is late is the program: this needs root,
+//! or says that it had not.
+//!
+//! `cargo bench -p palabre-benches --bench delay [-- --janus | --busy N]`
 #![allow(clippy::print_stdout)] // a bench prints its table
 
 mod load;
@@ -24,11 +29,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
+use load::crowd::Crowd;
 use load::janus::Janus;
 use load::join;
 use load::process::program;
 use palabre_benches::is_measuring;
 use palabre_call::{DATAGRAM, Guest, Kind, Line, OPUS, Phone, Progress, Voice};
+use palabre_engine::priority::Priority;
 use palabre_media::codec::g711::{alaw_to_linear, linear_to_alaw};
 use palabre_media::codec::opus::{self, Encoder, Quality};
 use palabre_media::rtp::RtpHeader;
@@ -65,34 +72,77 @@ const LOUD: i16 = 500;
 /// Samples of silence before a loud one is an onset: 200 ms.
 const SILENCE: usize = 1_600;
 
+/// Of the program's media threads beside others; the mixer gets 11.
+const PRIORITY: u8 = 10;
+
+/// Of those who send and listen then.
+const ABOVE: u8 = 40;
+
 fn main() {
     let amount = if is_measuring() {
         (ROUNDS, ONSETS)
     } else {
         (1, 2)
     };
+    let arguments: Vec<String> = std::env::args().collect();
+    let busy = arguments.iter().position(|argument| argument == "--busy");
+    let busy = busy.map(|at| {
+        let number = arguments.get(at + 1).and_then(|text| text.parse().ok());
+        number.expect("--busy takes a number")
+    });
     println!(
-        "{:34} {:>7} {:>7} {:>7} {:>7} {:>7}  onsets (of)",
-        "sound delay added, ms", "min", "median", "p90", "max", "heard"
+        "{:56} {:>7} {:>7} {:>7} {:>7} {:>7} {:>8} {:>7}  onsets (of)",
+        "sound delay added, ms", "min", "median", "p90", "max", "heard", "late p99", "max"
     );
-    if palabre(amount).is_none() {
+    if let Some(busy) = busy {
+        for priority in [None, Some(PRIORITY)] {
+            if palabre(amount, Some((busy, priority))).is_none() {
+                return;
+            }
+        }
         return;
     }
-    if std::env::args().any(|argument| argument == "--janus") {
+    if palabre(amount, None).is_none() {
+        return;
+    }
+    if arguments.iter().any(|argument| argument == "--janus") {
         janus(amount);
     }
 }
 
-fn palabre(amount: (u32, u32)) -> Option<()> {
-    let sip = free_port();
-    let mut program = program(&[("PALABRE__SIP__BIND", &sip.to_string())])?;
+/// `beside`: how many busy threads, and the program's priority.
+fn palabre(amount: (u32, u32), beside: Option<(usize, Option<u8>)>) -> Option<()> {
+    let sip = free_port().to_string();
+    let mut options = vec![("PALABRE__SIP__BIND", sip.as_str())];
+    let value = PRIORITY.to_string();
+    if let Some((_, Some(_))) = beside {
+        options.push(("PALABRE__MEDIA__PRIORITY", &value));
+    }
+    let mut program = program(&options)?;
+    let sip = sip.parse().expect("it was an address");
     program.claim();
     let room = program.create_room("bench");
     let code = room["code"].as_str().expect("rooms have codes").to_owned();
     let certificate = Certificate::generate().expect("the system has randomness");
     let measure = |name: &str, start: &mut dyn FnMut() -> Box<dyn Sender>| {
         let listener = join::phone(sip, &code);
-        report(name, &listener.line, amount, start);
+        let Some((busy, priority)) = beside else {
+            report(name, &listener.line, amount, Priority::default(), start);
+            return;
+        };
+        let above = Priority::new(Some(ABOVE));
+        let threads = priority.map_or("ordinary".to_owned(), |value| format!("priority {value}"));
+        report(
+            &format!("{name}, {threads}"),
+            &listener.line,
+            amount,
+            above,
+            start,
+        );
+        let crowd = Crowd::start(busy, None);
+        let name = format!("{name}, {threads}, {busy} busy");
+        report(&name, &listener.line, amount, above, start);
+        crowd.end();
     };
     measure("telephone (PCMA) to telephone", &mut || {
         let phone = join::phone(sip, &code);
@@ -131,7 +181,7 @@ fn janus(amount: (u32, u32)) {
         let listener = seat(&mut janus, handle, room, "pcma");
         let name = format!("janus 1.1.2, {codec} to PCMA, wait {prebuffer}");
         let mut before = None;
-        report(&name, &listener, amount, &mut || {
+        report(&name, &listener, amount, Priority::default(), &mut || {
             if let Some(before) = before {
                 janus.message(before, json!({"request": "leave"}), None);
             }
@@ -174,7 +224,7 @@ fn free_port() -> SocketAddr {
 }
 
 /// Who makes the sound.
-trait Sender {
+trait Sender: Send {
     /// Sends 20 ms: of tone, `place` packets after its onset, or of silence.
     fn send(&mut self, place: Option<u32>);
 
@@ -182,36 +232,50 @@ trait Sender {
     fn rest(&mut self) {}
 }
 
-/// Plays all rounds to `listener` and prints what they show.
+/// Plays all rounds to `listener` and prints what they show. Both ends take `priority`.
 fn report(
     name: &str,
     listener: &Line,
     (rounds, onsets): (u32, u32),
+    priority: Priority,
     start: &mut dyn FnMut() -> Box<dyn Sender>,
 ) {
-    let ear = Ear::new(listener);
+    let ear = Ear::new(listener, priority);
     ear.wait_for_silence();
     let epoch = Instant::now();
     let mut sent = Vec::new();
     let mut latest = Duration::ZERO;
+    let mut is_above = true;
     for round in 0..rounds {
         let mut sender = start();
         let phase = Duration::from_millis(4) * round;
-        let packets = (epoch.elapsed().as_micros() / PACKET.as_micros()) as u32 + 1;
-        let first = epoch + PACKET * packets + phase;
-        for packet in 0..SETTLE + PERIOD * onsets {
-            let due = first + PACKET * packet;
-            sender.rest();
-            sleep(due.saturating_duration_since(Instant::now()));
-            latest = latest.max(due.elapsed());
-            let place = packet.checked_sub(SETTLE).map(|after| after % PERIOD);
-            if place == Some(0) {
-                sent.push(Instant::now());
-            }
-            sender.send(place.filter(|place| *place < TONE));
-        }
+        // A thread of its own: what the next one starts must not inherit its priority.
+        std::thread::scope(|scope| {
+            let play = || {
+                is_above &= priority.take().is_ok();
+                let packets = (epoch.elapsed().as_micros() / PACKET.as_micros()) as u32 + 1;
+                let first = epoch + PACKET * packets + phase;
+                for packet in 0..SETTLE + PERIOD * onsets {
+                    let due = first + PACKET * packet;
+                    sender.rest();
+                    sleep(due.saturating_duration_since(Instant::now()));
+                    latest = latest.max(due.elapsed());
+                    let place = packet.checked_sub(SETTLE).map(|after| after % PERIOD);
+                    if place == Some(0) {
+                        sent.push(Instant::now());
+                    }
+                    sender.send(place.filter(|place| *place < TONE));
+                }
+            };
+            let played = scope.spawn(play).join();
+            played.expect("sending does not panic");
+        });
     }
-    let heard = ear.finish();
+    let Heard {
+        onsets: heard,
+        packets,
+    } = ear.finish();
+    let late = lateness(&packets, epoch);
     let mut delays = Vec::new();
     let mut sounds = Vec::new();
     for at in &sent {
@@ -233,16 +297,38 @@ fn report(
     );
     let at = |values: &[f64], share: f64| values[((values.len() - 1) as f64 * share) as usize];
     println!(
-        "{name:34} {:>7.1} {:>7.1} {:>7.1} {:>7.1} {:>7.1}  {} ({}); the sender was late by {:.1} at most",
+        "{name:56} {:>7.1} {:>7.1} {:>7.1} {:>7.1} {:>7.1} {:>8.1} {:>7.1}  {} ({}); the sender was late by {:.1} at most{}",
         at(&delays, 0.0),
         at(&delays, 0.5),
         at(&delays, 0.9),
         at(&delays, 1.0),
         at(&sounds, 0.5),
+        at(&late, 0.99),
+        at(&late, 1.0),
         delays.len(),
         sent.len(),
-        latest.as_secs_f64() * 1e3
+        latest.as_secs_f64() * 1e3,
+        if is_above {
+            ""
+        } else {
+            "; the ends had no priority: not root"
+        },
     );
+}
+
+/// How much later than every 20 ms each packet since `begin` came, against the most punctual one, in milliseconds and in order.
+fn lateness(packets: &[(Instant, u32)], begin: Instant) -> Vec<f64> {
+    let mut packets = packets.iter().filter(|(at, _)| *at >= begin).peekable();
+    let first = packets.peek().map_or(0, |(_, timestamp)| *timestamp);
+    let mut late: Vec<f64> = packets
+        .map(|(at, timestamp)| {
+            let due = f64::from(timestamp.wrapping_sub(first)) / 8.0;
+            (*at - begin).as_secs_f64() * 1e3 - due
+        })
+        .collect();
+    late.sort_by(f64::total_cmp);
+    let punctual = late.first().copied().expect("something is mixed");
+    late.iter().map(|late| late - punctual).collect()
 }
 
 /// The silence ended.
@@ -254,16 +340,24 @@ struct Onset {
     sample: usize,
 }
 
+/// What came.
+#[derive(Default)]
+struct Heard {
+    onsets: Vec<Onset>,
+    /// When each packet came, and its timestamp, 8,000 a second.
+    packets: Vec<(Instant, u32)>,
+}
+
 /// Listens on a line, on a thread of its own, and keeps the line open with silence on another.
 struct Ear {
     stop: Arc<AtomicBool>,
     loud: Arc<Mutex<Instant>>,
-    listening: Option<JoinHandle<Vec<Onset>>>,
+    listening: Option<JoinHandle<Heard>>,
     breathing: Option<JoinHandle<()>>,
 }
 
 impl Ear {
-    fn new(line: &Line) -> Self {
+    fn new(line: &Line, priority: Priority) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let loud = Arc::new(Mutex::new(Instant::now()));
         let ear = line.try_clone().expect("there are descriptors");
@@ -272,10 +366,15 @@ impl Ear {
             .set_read_timeout(Some(Duration::from_millis(100)))
             .expect("sockets can");
         let (stopped, noted) = (stop.clone(), loud.clone());
-        let listening = spawn(move || listen(&ear, &stopped, &noted));
+        let listening = spawn(move || {
+            // Who sends says so when it is refused.
+            let _ = priority.take();
+            listen(&ear, &stopped, &noted)
+        });
         let mut mouth = line.try_clone().expect("there are descriptors");
         let stopped = stop.clone();
         let breathing = spawn(move || {
+            let _ = priority.take();
             let silence = [linear_to_alaw(0); SAMPLES];
             let mut due = Instant::now();
             while !stopped.load(Ordering::Relaxed) {
@@ -302,7 +401,7 @@ impl Ear {
         }
     }
 
-    fn finish(mut self) -> Vec<Onset> {
+    fn finish(mut self) -> Heard {
         sleep(Duration::from_millis(500));
         self.stop.store(true, Ordering::Relaxed);
         let breathing = self.breathing.take().expect("it is taken once");
@@ -312,8 +411,8 @@ impl Ear {
     }
 }
 
-fn listen(line: &Line, stop: &AtomicBool, loud: &Mutex<Instant>) -> Vec<Onset> {
-    let mut onsets = Vec::new();
+fn listen(line: &Line, stop: &AtomicBool, loud: &Mutex<Instant>) -> Heard {
+    let mut heard = Heard::default();
     let mut silence = 0;
     let mut buffer = [0; DATAGRAM];
     while !stop.load(Ordering::Relaxed) {
@@ -327,19 +426,20 @@ fn listen(line: &Line, stop: &AtomicBool, loud: &Mutex<Instant>) -> Vec<Onset> {
         if header.payload_type != PCMA {
             continue;
         }
+        heard.packets.push((at, header.timestamp));
         for (sample, byte) in header.payload(&buffer[..len]).iter().enumerate() {
             if alaw_to_linear(*byte).saturating_abs() < LOUD {
                 silence += 1;
                 continue;
             }
             if silence >= SILENCE {
-                onsets.push(Onset { at, sample });
+                heard.onsets.push(Onset { at, sample });
             }
             silence = 0;
             *loud.lock().expect("no thread panics") = at;
         }
     }
-    onsets
+    heard
 }
 
 /// The tone's sample `n`, at `rate` samples a second.

@@ -11,12 +11,10 @@
 
 mod load;
 
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{JoinHandle, sleep, spawn};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use load::crowd::Crowd;
 use load::join;
 use load::process::program;
 use palabre_benches::is_measuring;
@@ -332,72 +330,4 @@ fn send(guest: &Guest, origin: Instant, index: u64) {
         .expect("the buffer is large enough");
     let len = writer.finish();
     guest.publisher.send_rtp(&mut buffer, len, index);
-}
-
-/// What else the machine does.
-struct Crowd {
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-    command: Option<JoinHandle<u32>>,
-}
-
-impl Crowd {
-    fn start(busy: usize, command: Option<&str>) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let threads = (0..busy).map(|_| {
-            let stop = Arc::clone(&stop);
-            spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
-            })
-        });
-        let threads = threads.collect();
-        let command = command.map(|command| {
-            let (stop, command) = (Arc::clone(&stop), command.to_owned());
-            spawn(move || {
-                let mut runs = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    let mut shell = Command::new("sh");
-                    // What it says would stand between the rows.
-                    shell.args(["-c", &command]).stdout(Stdio::null());
-                    let status = shell.spawn().and_then(|mut child: Child| child.wait());
-                    assert!(
-                        status.is_ok_and(|status| status.success()),
-                        "the command failed: {command}"
-                    );
-                    runs += 1;
-                }
-                // What it wrote is on the disk before somebody measures alone again.
-                let synced = Command::new("sync").status();
-                assert!(synced.is_ok_and(|status| status.success()), "sync failed");
-                runs
-            })
-        });
-        Self {
-            stop,
-            threads,
-            command,
-        }
-    }
-
-    /// Asks all of them to end.
-    fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the command, which ends in its own time, has.
-    fn has_ended(&self) -> bool {
-        self.command.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
-    /// How often the command ran.
-    fn end(self) -> u32 {
-        self.stop();
-        for thread in self.threads {
-            thread.join().expect("computing does not panic");
-        }
-        let runs = self.command.map(JoinHandle::join);
-        runs.map_or(0, |runs| runs.expect("the command succeeds"))
-    }
 }
