@@ -256,6 +256,7 @@ fn a_stranger_claims_the_box_creates_a_room_and_is_joined_by_browser_and_telepho
     fill(&mut anne, "input[name=password]", OTHER);
     anne.call(json!({"do": "press", "key": "Enter"}));
     seen(&mut anne, ".room-row:has-text('Conseil de quartier')");
+    std::fs::remove_file(&tone).expect("the tone file is there");
 }
 
 /// In by the code, with the browser's language left as it is (French).

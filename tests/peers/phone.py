@@ -249,10 +249,12 @@ class Phone:
     async def stop(self) -> None:
         if self.process and self.process.returncode is None:
             self.process.terminate()
+            # It takes leave of whom it speaks with, who may be gone; the test waits for this program no longer than five seconds.
             try:
-                await asyncio.wait_for(self.process.wait(), 5)
+                await asyncio.wait_for(self.process.wait(), 2)
             except asyncio.TimeoutError:
                 self.process.kill()
+                await self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
