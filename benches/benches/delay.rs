@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
-use load::crowd::Crowd;
+use load::crowd::{ABOVE, Crowd, PRIORITY};
 use load::janus::Janus;
 use load::join;
 use load::process::program;
@@ -71,12 +71,6 @@ const LOUD: i16 = 500;
 
 /// Samples of silence before a loud one is an onset: 200 ms.
 const SILENCE: usize = 1_600;
-
-/// Of the program's media threads beside others; the mixer gets 11.
-const PRIORITY: u8 = 10;
-
-/// Of those who send and listen then.
-const ABOVE: u8 = 40;
 
 fn main() {
     let amount = if is_measuring() {

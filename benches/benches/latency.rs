@@ -14,7 +14,7 @@ mod load;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use load::crowd::Crowd;
+use load::crowd::{ABOVE, Crowd, PRIORITY};
 use load::join;
 use load::process::program;
 use palabre_benches::is_measuring;
@@ -27,12 +27,6 @@ use palabre_media::transport::Certificate;
 
 /// Between two packets: four times as often as Opus sends, for more of them at p99.9.
 const INTERVAL: Duration = Duration::from_millis(5);
-
-/// Of the program's media threads; the mixer gets 11.
-const PRIORITY: u8 = 10;
-
-/// Of the guests.
-const ABOVE: u8 = 40;
 
 /// What the first bytes of each payload are: when the packet left, in nanoseconds since the guests came.
 const STAMP: usize = 8;

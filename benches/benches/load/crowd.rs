@@ -5,6 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, spawn};
 
+/// `media.priority` of the program beside others, as a box has it; its mixer gets 11.
+pub(crate) const PRIORITY: u8 = 10;
+
+/// The priority of those who send and listen: above the program's, so that what is late is the program.
+pub(crate) const ABOVE: u8 = 40;
+
 /// What else the machine does.
 pub(crate) struct Crowd {
     stop: Arc<AtomicBool>,
